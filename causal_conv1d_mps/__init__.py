@@ -1,0 +1,25 @@
+"""Causal depthwise 1-D convolution for PyTorch, in C: CPUs today, Apple and NVIDIA GPUs to come.
+
+``out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k])``, x before t = 0 being 0: the
+convolution in front of the scan of Mamba (Gu and Dao, 2023, arXiv:2312.00752) and its kin.
+"""
+
+from ._library import __version__
+from .functional import (
+    CausalConv1dMPSFunction,
+    causal_conv1d,
+    causal_conv1d_fn,
+    causal_conv1d_fwd,
+)
+from .module import CausalConv1d
+from .reference import causal_conv1d_ref
+
+__all__ = [
+    "CausalConv1d",
+    "CausalConv1dMPSFunction",
+    "__version__",
+    "causal_conv1d",
+    "causal_conv1d_fn",
+    "causal_conv1d_fwd",
+    "causal_conv1d_ref",
+]

@@ -1,0 +1,135 @@
+/* causal_conv1d: causal depthwise 1-D convolution, the public C11 interface.
+ *
+ *   out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k]),   k = 0..W-1
+ *
+ * where x before t = 0 is 0 and act is the identity or SiLU, v / (1 + exp(-v)).
+ * This is the convolution in front of the state-space scan of Mamba (Gu and Dao, 2023,
+ * arXiv:2312.00752, section 3.4).
+ *
+ * float64 x accumulates in float64, every other dtype in float32; a result is rounded once, to
+ * nearest even.  The same input gives the same bits, whatever the number of threads.
+ *
+ * All functions are thread-safe.  Nothing is written unless every argument is good. */
+#ifndef CAUSAL_CONV1D_H
+#define CAUSAL_CONV1D_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CAUSAL_CONV1D_VERSION_MAJOR 0
+#define CAUSAL_CONV1D_VERSION_MINOR 1
+#define CAUSAL_CONV1D_VERSION_PATCH 0
+#define CAUSAL_CONV1D_VERSION "0.1.0"
+
+#if defined(_WIN32) && defined(CAUSAL_CONV1D_BUILD)
+#define CAUSAL_CONV1D_API __declspec(dllexport)
+#elif defined(__GNUC__)
+#define CAUSAL_CONV1D_API __attribute__((visibility("default")))
+#else
+#define CAUSAL_CONV1D_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum causal_conv1d_status {
+    CAUSAL_CONV1D_OK = 0,
+    CAUSAL_CONV1D_BAD_SHAPE,     /* a rank or size is wrong, or a size overflows */
+    CAUSAL_CONV1D_BAD_DTYPE,     /* a dtype is unknown or not allowed there */
+    CAUSAL_CONV1D_BAD_DEVICE,    /* tensors of several devices, or of one without kernels */
+    CAUSAL_CONV1D_BAD_MEMORY,    /* a null pointer, or an output that overlaps something */
+    CAUSAL_CONV1D_OUT_OF_MEMORY, /* the workspace could not be allocated */
+} causal_conv1d_status;
+
+typedef enum causal_conv1d_dtype {
+    CAUSAL_CONV1D_NONE = 0, /* an optional tensor that is absent */
+    CAUSAL_CONV1D_FLOAT32,
+    CAUSAL_CONV1D_FLOAT16,
+    CAUSAL_CONV1D_BFLOAT16,
+    CAUSAL_CONV1D_FLOAT64,
+    CAUSAL_CONV1D_OTHER, /* any dtype that no function here takes */
+} causal_conv1d_dtype;
+
+typedef enum causal_conv1d_device {
+    CAUSAL_CONV1D_CPU = 0,
+    CAUSAL_CONV1D_OTHER_DEVICE,
+} causal_conv1d_device;
+
+/* A view of memory that the caller owns.  {0} is an absent tensor.  Element (i,j,k) lies at
+ * data + (i*stride[0] + j*stride[1] + k*stride[2]) elements; strides may have any value, 0 and
+ * negative ones too (an output must not overlap itself), and data any alignment that is a
+ * multiple of the element size. */
+typedef struct causal_conv1d_tensor {
+    void *data;
+    causal_conv1d_dtype dtype;
+    causal_conv1d_device device;
+    int32_t device_index;
+    int32_t ndim;
+    int64_t size[3];
+    int64_t stride[3];
+} causal_conv1d_tensor;
+
+/* B batch, D channels, T time, W width.  weight and bias may have any of the four dtypes,
+ * independent of each other and of x. */
+typedef struct causal_conv1d_forward_args {
+    causal_conv1d_tensor x;      /* (B,D,T) */
+    causal_conv1d_tensor weight; /* (D,W), W >= 1 */
+    causal_conv1d_tensor bias;   /* (D) or absent */
+    causal_conv1d_tensor out;    /* (B,D,T), x's dtype; must not overlap an input */
+    bool silu;
+} causal_conv1d_forward_args;
+
+/* Inputs as in the forward call, whose output is not needed: SiLU's derivative is recomputed. */
+typedef struct causal_conv1d_backward_args {
+    causal_conv1d_tensor x;       /* (B,D,T) */
+    causal_conv1d_tensor weight;  /* (D,W) */
+    causal_conv1d_tensor bias;    /* (D) or absent */
+    causal_conv1d_tensor dout;    /* (B,D,T), x's dtype */
+    causal_conv1d_tensor dx;      /* (B,D,T), x's dtype, written */
+    causal_conv1d_tensor dweight; /* (D,W), any dtype, written */
+    causal_conv1d_tensor dbias;   /* (D), any dtype, written; absent if not wanted */
+    bool silu;
+} causal_conv1d_backward_args;
+
+/* Threads that the caller lends: for_range calls body over parts of [begin, end) that together
+ * make up the whole, each part at least grain long but for the last, and returns when all are
+ * done.  NULL stands for the calling thread.  The library makes no threads of its own. */
+typedef void causal_conv1d_body(int64_t begin, int64_t end, void *context);
+typedef struct causal_conv1d_threads {
+    void (*for_range)(void *user, int64_t begin, int64_t end, int64_t grain,
+                      causal_conv1d_body *body, void *context);
+    void *user;
+} causal_conv1d_threads;
+
+/* What was wrong, naming the argument, what was expected and what came. */
+typedef struct causal_conv1d_error {
+    char message[256];
+} causal_conv1d_error;
+
+/* threads and error may be NULL.  error->message is set whenever the status is not OK. */
+CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_forward(
+    const causal_conv1d_forward_args *args, const causal_conv1d_threads *threads,
+    causal_conv1d_error *error);
+
+CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_backward(
+    const causal_conv1d_backward_args *args, const causal_conv1d_threads *threads,
+    causal_conv1d_error *error);
+
+/* One line on what a status means, for every value of the enum. */
+CAUSAL_CONV1D_API const char *causal_conv1d_status_message(causal_conv1d_status status);
+
+/* CAUSAL_CONV1D_VERSION of the library that is loaded. */
+CAUSAL_CONV1D_API const char *causal_conv1d_version(void);
+
+/* The CPU kernels in use: "scalar", "avx2" or "avx512".  The environment variable
+ * CAUSAL_CONV1D_HIDE, read once, hides CPU features by name, separated by commas:
+ * avx2 fma f16c avx512f avx512bw avx512vl. */
+CAUSAL_CONV1D_API const char *causal_conv1d_isa(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,50 @@
+/* The entry points of the public interface: check, choose the device, run. */
+#include "../include/causal_conv1d.h"
+
+#include "check.h"
+#include "cpu/kernels.h"
+
+causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
+                                           const causal_conv1d_threads *threads,
+                                           causal_conv1d_error *error)
+{
+    causal_conv1d_status status = cc1d_check_forward(args, error);
+    if (status != CAUSAL_CONV1D_OK) return status;
+    cc1d_cpu_forward(cc1d_best_isa(), args, threads);
+    return CAUSAL_CONV1D_OK;
+}
+
+causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *args,
+                                            const causal_conv1d_threads *threads,
+                                            causal_conv1d_error *error)
+{
+    causal_conv1d_status status = cc1d_check_backward(args, error);
+    if (status != CAUSAL_CONV1D_OK) return status;
+    status = cc1d_cpu_backward(cc1d_best_isa(), args, threads);
+    if (status != CAUSAL_CONV1D_OK)
+        return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
+    return status;
+}
+
+const char *causal_conv1d_status_message(causal_conv1d_status status)
+{
+    switch (status) {
+    case CAUSAL_CONV1D_OK: return "success";
+    case CAUSAL_CONV1D_BAD_SHAPE: return "a rank or size is wrong, or a size overflows";
+    case CAUSAL_CONV1D_BAD_DTYPE: return "a dtype is unknown or not allowed there";
+    case CAUSAL_CONV1D_BAD_DEVICE: return "tensors are on several devices, or on one without kernels";
+    case CAUSAL_CONV1D_BAD_MEMORY: return "a pointer is null, or an output overlaps something";
+    case CAUSAL_CONV1D_OUT_OF_MEMORY: return "the workspace could not be allocated";
+    }
+    return "unknown status";
+}
+
+const char *causal_conv1d_version(void)
+{
+    return CAUSAL_CONV1D_VERSION;
+}
+
+const char *causal_conv1d_isa(void)
+{
+    return cc1d_best_isa()->name;
+}

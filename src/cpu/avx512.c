@@ -1,0 +1,180 @@
+/* AVX-512 (F, BW, VL): 16 lanes of fp32, masks for ragged ends, 32 registers.
+ *
+ *   instruction          latency, throughput (cycles; Golden Cove / Zen 4)
+ *   vfmadd zmm           4, 0.5 / 4, 1       the four taps of a vector: 2 cycles
+ *   valignd zmm          3, 1   / 4, 1       a shifted tap out of two registers; a reload that
+ *                                            straddles a cache line would take two load slots
+ *   vpmovzxwd, vcvtph2ps 3-7, 1 / 5, 1       16-bit loads widen once and are shifted as fp32
+ *   vrcp14ps + 2 fma     8-9, 2-4            vdivps zmm takes 16 / 10 per vector
+ *   vscalefps            5, 1   / 4, 1       2^n with gradual underflow, no clamp of n
+ * (uops.info; Intel 248966-050 appendix D.) */
+#include "features.h"
+
+#ifdef CC1D_X86
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512vl"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512vl")
+#endif
+
+#include <immintrin.h>
+
+#include "vector.inc.h"
+
+enum { VL = 16 };
+typedef __m512 vf;
+
+INLINE vf vf_set(float a)
+{
+    return _mm512_set1_ps(a);
+}
+
+INLINE vf vf_add(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+INLINE vf vf_sub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+
+INLINE vf vf_mul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+INLINE vf vf_fma(vf a, vf b, vf c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+INLINE float vf_sum(vf a)
+{
+    return _mm512_reduce_add_ps(a);
+}
+
+INLINE __mmask16 first(int n)
+{
+    return (__mmask16)((1u << n) - 1);
+}
+
+INLINE vf vf_keep(vf a, int n)
+{
+    return _mm512_maskz_mov_ps(first(n), a);
+}
+
+INLINE vf vf_shift(vf prev, vf cur, int k)
+{
+#define CASE(k) \
+    case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, VL - k));
+    __m512i p = _mm512_castps_si512(prev), c = _mm512_castps_si512(cur);
+    switch (k) {
+        CASE(1) CASE(2) CASE(3) CASE(13) CASE(14) CASE(15)
+    case VL: return prev;
+    default: return cur;
+    }
+#undef CASE
+}
+
+INLINE vf from_bf16(__m256i h)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
+}
+
+INLINE __m256i to_bf16(vf a)
+{
+    __m512i u = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
+    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
+    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+    r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q),
+                              _mm512_set1_epi32(0x7fc00000));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
+}
+
+enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
+
+INLINE vf vf_load(const void *p, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm512_loadu_ps(p);
+    __m256i h = _mm256_loadu_si256(p);
+    return dtype == CAUSAL_CONV1D_BFLOAT16 ? from_bf16(h) : _mm512_cvtph_ps(h);
+}
+
+INLINE vf vf_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm512_maskz_loadu_ps(first(n), p);
+    __m256i h = _mm256_maskz_loadu_epi16(first(n), p);
+    return dtype == CAUSAL_CONV1D_BFLOAT16 ? from_bf16(h) : _mm512_cvtph_ps(h);
+}
+
+INLINE void vf_store(void *p, causal_conv1d_dtype dtype, vf a)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32)
+        _mm512_storeu_ps(p, a);
+    else
+        _mm256_storeu_si256(
+            p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a) : _mm512_cvtps_ph(a, NEAREST));
+}
+
+INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32)
+        _mm512_mask_storeu_ps(p, first(n), a);
+    else
+        _mm256_mask_storeu_epi16(
+            p, first(n),
+            dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a) : _mm512_cvtps_ph(a, NEAREST));
+}
+
+/* -|a|, and a NaN stays one. */
+INLINE vf vf_neg_abs(vf a)
+{
+    return _mm512_castsi512_ps(
+        _mm512_or_si512(_mm512_castps_si512(a), _mm512_set1_epi32(INT32_MIN)));
+}
+
+/* max(a, low); a NaN stays one. */
+INLINE vf vf_at_least(vf a, float low)
+{
+    return _mm512_max_ps(vf_set(low), a);
+}
+
+/* p * 2^n, n an integer in [-127, 0], magic = n + 1.5 * 2^23; 0 where a <= low. */
+INLINE vf vf_scale(vf p, vf magic, vf a, float low)
+{
+    vf n = vf_sub(magic, vf_set(0x1.8p23f));
+    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(a, vf_set(low), _CMP_NLE_UQ), p, n);
+}
+
+/* 1 / a, a in [1, 2] or NaN. */
+INLINE vf vf_reciprocal(vf a)
+{
+    vf r = _mm512_rcp14_ps(a);
+    return vf_fma(r, _mm512_fnmadd_ps(a, r, vf_set(1)), r);
+}
+
+/* The lanes of a where sign is negative, else those of b. */
+INLINE vf vf_where_negative(vf sign, vf a, vf b)
+{
+    return _mm512_mask_mov_ps(
+        b, _mm512_cmplt_epi32_mask(_mm512_castps_si512(sign), _mm512_setzero_si512()), a);
+}
+
+#define ISA cc1d_avx512
+#define ISA_NAME "avx512"
+#define ISA_FEATURES \
+    (CC1D_avx2 | CC1D_fma | CC1D_f16c | CC1D_avx512f | CC1D_avx512bw | CC1D_avx512vl)
+#include "sigmoid.inc.h"
+#include "forward.inc.h"
+#include "backward.inc.h"
+#include "table.inc.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+typedef int cc1d_not_empty;
+#endif

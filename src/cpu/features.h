@@ -1,0 +1,29 @@
+/* What this CPU can do, less what CAUSAL_CONV1D_HIDE hides. */
+#ifndef CAUSAL_CONV1D_CPU_FEATURES_H
+#define CAUSAL_CONV1D_CPU_FEATURES_H
+
+#include <stdint.h>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CC1D_X86 1
+#endif
+
+/* X(name as in CAUSAL_CONV1D_HIDE) */
+#define CC1D_FEATURES(X) X(avx2) X(fma) X(f16c) X(avx512f) X(avx512bw) X(avx512vl)
+
+enum {
+#define X(name) CC1D_INDEX_##name,
+    CC1D_FEATURES(X)
+#undef X
+};
+
+enum {
+#define X(name) CC1D_##name = 1 << CC1D_INDEX_##name,
+    CC1D_FEATURES(X)
+#undef X
+};
+
+/* Bits CC1D_*; hide is a list as in CAUSAL_CONV1D_HIDE, or NULL. */
+uint32_t cc1d_cpu_features(const char *hide);
+
+#endif

@@ -1,0 +1,49 @@
+/* What every ISA file includes before its vocabulary: compiler words and tensor access.
+ *
+ * The vocabulary that an ISA file then defines, over vf, a vector of VL floats, VL >= 8:
+ *   vf_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
+ *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
+ *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
+ *   vf_keep(a, n)                              lanes from n on become 0
+ *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
+ *   vf_neg_abs at_least scale reciprocal where_negative   for sigmoid.inc.h, described there
+ */
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "dtype.h"
+#include "kernels.h"
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#define PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define UNROLL PRAGMA(clang loop unroll(full))
+#else
+#define UNROLL PRAGMA(GCC unroll 16)
+#endif
+
+typedef causal_conv1d_tensor tensor;
+
+/* The address of element (i,j,k) of a tensor whose dtype is known to the compiler. */
+INLINE char *at(const tensor *t, causal_conv1d_dtype dtype, int64_t i, int64_t j, int64_t k)
+{
+    int64_t offset = i * t->stride[0] + j * t->stride[1] + k * t->stride[2];
+    return (char *)t->data + offset * (int64_t)cc1d_dtype_size(dtype);
+}
+
+INLINE float load_float(const tensor *t, int64_t offset)
+{
+    return (float)cc1d_load(t->data, t->dtype, offset);
+}
+
+/* The W weights and the bias of channel d, rounded to fp32. */
+INLINE void load_channel(const tensor *weight, const tensor *bias, int64_t d, const int W,
+                         float *taps_and_bias)
+{
+    const int64_t first = d * weight->stride[0], step = weight->stride[1];
+    UNROLL for (int k = 0; k < W; k++) taps_and_bias[k] = load_float(weight, first + k * step);
+    taps_and_bias[W] = bias->dtype ? load_float(bias, d * bias->stride[0]) : 0;
+}

@@ -1,0 +1,347 @@
+/* The PyTorch operations: schemas, registration, unpacking, and the one place that raises.
+ *
+ * PyTorch calls a boxed kernel with the arguments on a stack of 64-bit values.  Tensors are
+ * handles that the kernel owns and deletes; it leaves handles of the results on the stack. */
+#define _GNU_SOURCE /* RTLD_NOLOAD, madvise */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../include/causal_conv1d.h"
+#include "../check.h"
+#include "../cpu/dtype.h"
+#include "torch_c.h"
+
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* forward_no_grad is forward without the gradient that Python registers for it, which would cost
+ * every call a way through Python. */
+#define FORWARD_SCHEMA "(Tensor x, Tensor weight, Tensor? bias, bool silu) -> Tensor"
+#define BACKWARD_SCHEMA                                                       \
+    "(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu)"        \
+    " -> (Tensor dx, Tensor dweight, Tensor dbias)"
+
+static struct {
+#define X(result, name, parameters) result(*name) parameters;
+    TORCH_FUNCTIONS(X)
+#undef X
+    /* Either frees the cell of an optional argument: the first from PyTorch 2.13 on. */
+    AOTITorchError (*torch_delete_stable_ivalue)(StableIValue *);
+    void (*operator_delete)(void *);
+    int32_t dtypes[CAUSAL_CONV1D_OTHER]; /* PyTorch's number of each of our dtypes */
+    int32_t cpu;
+    bool huge_pages;
+} torch;
+
+/* The arguments and temporaries of a call, and what went wrong. */
+typedef struct call {
+    AtenTensorHandle owned[8];
+    int owned_count;
+    causal_conv1d_status status;
+    causal_conv1d_error error;
+} call;
+
+static AtenTensorHandle own(call *c, AtenTensorHandle handle)
+{
+    return c->owned[c->owned_count++] = handle;
+}
+
+static AtenTensorHandle take_tensor(call *c, StableIValue value)
+{
+    return own(c, (AtenTensorHandle)(uintptr_t)value);
+}
+
+static AtenTensorHandle take_optional(call *c, StableIValue value)
+{
+    StableIValue *cell = (StableIValue *)(uintptr_t)value;
+    if (!cell) return NULL;
+    AtenTensorHandle handle = take_tensor(c, *cell);
+    if (torch.torch_delete_stable_ivalue)
+        torch.torch_delete_stable_ivalue(cell);
+    else
+        torch.operator_delete(cell);
+    return handle;
+}
+
+/* Releases what the call owns but the results, and raises if it failed. */
+static void finish(call *c, StableIValue *stack, const AtenTensorHandle *results, int count)
+{
+    bool failed = c->status != CAUSAL_CONV1D_OK;
+    for (int i = 0; i < c->owned_count; i++) {
+        bool result = false;
+        for (int j = 0; j < count; j++) result = result || c->owned[i] == results[j];
+        if (failed || !result) torch.aoti_torch_delete_tensor_object(c->owned[i]);
+    }
+    for (int j = 0; j < count; j++) stack[j] = failed ? 0 : (StableIValue)(uintptr_t)results[j];
+    if (!failed) return;
+    static const char *const kinds[] = {
+        [CAUSAL_CONV1D_BAD_SHAPE] = "shape",   [CAUSAL_CONV1D_BAD_DTYPE] = "dtype",
+        [CAUSAL_CONV1D_BAD_DEVICE] = "device", [CAUSAL_CONV1D_BAD_MEMORY] = "memory",
+        [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory"};
+    char text[sizeof c->error.message + 64];
+    snprintf(text, sizeof text, "causal_conv1d_mps [%s] %s", kinds[c->status], c->error.message);
+    torch.aoti_torch_check(false, __func__, "causal_conv1d_mps", 0, text);
+}
+
+/* Our view of a tensor; NULL gives an absent one. */
+static causal_conv1d_tensor view(AtenTensorHandle handle)
+{
+    causal_conv1d_tensor t = {0};
+    if (!handle) return t;
+    int32_t dtype = -1, device = -1;
+    int64_t ndim = 0, *sizes, *strides;
+    torch.aoti_torch_get_dim(handle, &ndim);
+    torch.aoti_torch_get_sizes(handle, &sizes);
+    torch.aoti_torch_get_strides(handle, &strides);
+    torch.aoti_torch_get_dtype(handle, &dtype);
+    torch.aoti_torch_get_device_type(handle, &device);
+    torch.aoti_torch_get_device_index(handle, &t.device_index);
+    torch.aoti_torch_get_data_ptr(handle, &t.data);
+    t.device = device == torch.cpu ? CAUSAL_CONV1D_CPU : CAUSAL_CONV1D_OTHER_DEVICE;
+    if (device == torch.cpu) t.device_index = 0;
+    t.dtype = CAUSAL_CONV1D_FLOAT32;
+    while (t.dtype < CAUSAL_CONV1D_OTHER && torch.dtypes[t.dtype] != dtype) t.dtype++;
+    t.ndim = (int32_t)ndim;
+    for (int i = 0; i < ndim && i < 3; i++) t.size[i] = sizes[i], t.stride[i] = strides[i];
+    return t;
+}
+
+/* The order of dimensions of a dense tensor like t, the fastest first, as torch.empty_like has
+ * it: by stride; dimensions of stride 0 stay where they are. */
+static void dense_order(const causal_conv1d_tensor *t, int order[3])
+{
+    for (int i = 0; i < t->ndim; i++) order[i] = t->ndim - 1 - i;
+    for (int i = 1; i < t->ndim; i++)
+        for (int j = i - 1, moving = i; j >= 0; j--) {
+            int a = order[j], b = order[moving];
+            if (t->stride[a] == 0 || t->stride[b] == 0) continue;
+            if (t->stride[a] < t->stride[b]) break;
+            if (t->stride[a] == t->stride[b] && t->size[a] <= t->size[b]) continue;
+            order[j] = b, order[moving] = a, moving = j;
+        }
+}
+
+/* Whether t fills its memory without gaps; then torch.empty_like keeps its strides. */
+static bool is_dense(const causal_conv1d_tensor *t)
+{
+    int64_t expected = 1;
+    bool used[3] = {false, false, false};
+    for (int n = 0; n < t->ndim; n++) {
+        int next = -1;
+        for (int i = 0; i < t->ndim; i++)
+            if (!used[i] && t->size[i] > 1 && (next < 0 || t->stride[i] < t->stride[next])) next = i;
+        if (next < 0) return true;
+        if (t->stride[next] != expected) return false;
+        used[next] = true;
+        expected *= t->size[next];
+    }
+    return true;
+}
+
+/* Advise huge pages for memory that a call has just allocated and not yet written.  From
+ * 32 MiB on glibc maps fresh pages for every tensor, whose first touch would cost more than the
+ * convolution; smaller memory is mostly recycled. */
+static void advise_huge_pages(const causal_conv1d_tensor *t)
+{
+#ifdef __linux__
+    const uintptr_t page = (uintptr_t)2 << 20, threshold = (uintptr_t)32 << 20;
+    uintptr_t bytes = cc1d_dtype_size(t->dtype);
+    for (int i = 0; i < t->ndim; i++) bytes *= (uintptr_t)t->size[i];
+    if (!torch.huge_pages || bytes < threshold) return;
+    uintptr_t begin = ((uintptr_t)t->data + page - 1) / page * page;
+    uintptr_t end = ((uintptr_t)t->data + bytes) / page * page;
+    madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* advice: may fail */
+#else
+    (void)t;
+#endif
+}
+
+/* A new tensor of t's shape, dtype and device, strides as of torch.empty_like or contiguous. */
+static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, bool keep_strides,
+                                     AtenTensorHandle *handle)
+{
+    causal_conv1d_tensor out = *t;
+    int order[3] = {t->ndim - 1, t->ndim - 2, t->ndim - 3};
+    if (keep_strides) dense_order(t, order);
+    if (!keep_strides || !is_dense(t)) {
+        int64_t stride = 1;
+        for (int i = 0; i < t->ndim; i++) {
+            out.stride[order[i]] = stride;
+            stride *= t->size[order[i]] > 1 ? t->size[order[i]] : 1;
+        }
+    }
+    *handle = NULL;
+    if (torch.aoti_torch_empty_strided(out.ndim, out.size, out.stride, torch.dtypes[t->dtype],
+                                       torch.cpu, 0, handle)) {
+        c->status = cc1d_fail(&c->error, CAUSAL_CONV1D_OUT_OF_MEMORY,
+                              "PyTorch could not allocate a tensor");
+        return out;
+    }
+    own(c, *handle);
+    torch.aoti_torch_get_data_ptr(*handle, &out.data);
+    advise_huge_pages(&out);
+    return out;
+}
+
+static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
+                         causal_conv1d_body *body, void *context)
+{
+    (void)user;
+    torch.torch_parallel_for(begin, end, grain, body, context);
+}
+
+static const causal_conv1d_threads torch_threads = {lend_threads, NULL};
+
+static void forward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle out = NULL;
+    causal_conv1d_forward_args args = {
+        .x = view(take_tensor(&c, stack[0])),
+        .weight = view(take_tensor(&c, stack[1])),
+        .bias = view(take_optional(&c, stack[2])),
+        .silu = stack[3] & 1,
+    };
+    (void)inputs, (void)outputs;
+    c.status = cc1d_check_inputs(&args.x, &args.weight, &args.bias, &c.error);
+    if (!c.status) args.out = new_like(&c, &args.x, true, &out);
+    if (!c.status) c.status = causal_conv1d_forward(&args, &torch_threads, &c.error);
+    finish(&c, stack, &out, 1);
+}
+
+static bool share_unit_stride(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b)
+{
+    return (a->stride[1] == 1 && b->stride[1] == 1) || (a->stride[2] == 1 && b->stride[2] == 1);
+}
+
+static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle dout = take_tensor(&c, stack[0]), results[3] = {NULL, NULL, NULL};
+    causal_conv1d_backward_args args = {
+        .dout = view(dout),
+        .x = view(take_tensor(&c, stack[1])),
+        .weight = view(take_tensor(&c, stack[2])),
+        .bias = view(take_optional(&c, stack[3])),
+        .silu = stack[4] & 1,
+    };
+    (void)inputs, (void)outputs;
+    c.status = cc1d_check_inputs(&args.x, &args.weight, &args.bias, &c.error);
+    if (!c.status) c.status = cc1d_check_dout(&args.dout, &args.x, &c.error);
+    if (!c.status) args.dx = new_like(&c, &args.x, true, &results[0]);
+    if (!c.status) args.dweight = new_like(&c, &args.weight, false, &results[1]);
+    if (!c.status) {
+        causal_conv1d_tensor none = args.weight;
+        none.ndim = 1, none.size[0] = 0;
+        bool biased = cc1d_present(&args.bias);
+        args.dbias = new_like(&c, biased ? &args.bias : &none, false, &results[2]);
+        if (!biased) args.dbias.dtype = CAUSAL_CONV1D_NONE;
+    }
+    /* Where dout lies across dx (a gradient that was transposed or expanded), a copy is faster. */
+    if (!c.status && !share_unit_stride(&args.dout, &args.dx)) {
+        AtenTensorHandle copy;
+        args.dout = new_like(&c, &args.dx, true, &copy);
+        if (!c.status) torch.aoti_torch_copy_(copy, dout, 0);
+    }
+    if (!c.status) c.status = causal_conv1d_backward(&args, &torch_threads, &c.error);
+    finish(&c, stack, results, 3);
+}
+
+static const struct {
+    const char *name, *schema;
+    void (*kernel)(StableIValue *, uint64_t, uint64_t);
+} operations[] = {
+    {"forward", "forward" FORWARD_SCHEMA, forward},
+    {"forward_no_grad", "forward_no_grad" FORWARD_SCHEMA, forward},
+    {"backward", "backward" BACKWARD_SCHEMA, backward},
+};
+
+#ifdef _WIN32
+#define LIBTORCH "torch_cpu.dll"
+#elif defined(__APPLE__)
+#define LIBTORCH "@rpath/libtorch_cpu.dylib"
+#else
+#define LIBTORCH "libtorch_cpu.so"
+#endif
+
+/* The libtorch_cpu that this process has loaded, or NULL. */
+static void *loaded_libtorch(const char *path)
+{
+#ifdef _WIN32
+    HMODULE library = path ? GetModuleHandleA(path) : NULL;
+    return library ? library : GetModuleHandleA(LIBTORCH);
+#else
+    void *library = path ? dlopen(path, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+    return library ? library : dlopen(LIBTORCH, RTLD_LAZY | RTLD_NOLOAD);
+#endif
+}
+
+/* Looks up a function of libtorch or of a library that it needs; false if it is missing. */
+static bool resolve(void *libtorch, const char *name, void *function)
+{
+#ifdef _WIN32
+    FARPROC symbol = GetProcAddress(libtorch, name);
+#else
+    void *symbol = dlsym(libtorch, name);
+#endif
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+/* Registers the operations under torch.ops.causal_conv1d_mps with the PyTorch of this process;
+ * path is where its libtorch_cpu lies, or NULL to look under its usual name.  Returns NULL, or
+ * what was wrong.  A second call does nothing. */
+CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
+{
+    static char error[256];
+    static bool done;
+    uint64_t (*abi_version)(void) = NULL;
+    if (done) return NULL;
+    void *libtorch = loaded_libtorch(path);
+    if (!libtorch || !resolve(libtorch, "aoti_torch_abi_version", &abi_version))
+        return "causal_conv1d_mps needs PyTorch >= 2.10, and found none loaded";
+    uint64_t version = abi_version();
+    const char *missing = NULL;
+#define X(result, name, parameters) \
+    if (!resolve(libtorch, #name, &torch.name) && !missing) missing = #name;
+    TORCH_FUNCTIONS(X)
+#undef X
+    if (!resolve(libtorch, "torch_delete_stable_ivalue", &torch.torch_delete_stable_ivalue) &&
+        !resolve(libtorch, "_ZdlPv", &torch.operator_delete) && !missing)
+        missing = "operator delete";
+    if (version < TORCH_MINIMUM || missing) {
+        snprintf(error, sizeof error,
+                 "causal_conv1d_mps needs PyTorch >= 2.10, but %u.%u is loaded%s%s",
+                 (unsigned)(version >> 56), (unsigned)(version >> 48 & 255),
+                 missing ? ", which lacks " : "", missing ? missing : "");
+        return error;
+    }
+    torch.dtypes[CAUSAL_CONV1D_NONE] = -1;
+    torch.dtypes[CAUSAL_CONV1D_FLOAT32] = torch.aoti_torch_dtype_float32();
+    torch.dtypes[CAUSAL_CONV1D_FLOAT16] = torch.aoti_torch_dtype_float16();
+    torch.dtypes[CAUSAL_CONV1D_BFLOAT16] = torch.aoti_torch_dtype_bfloat16();
+    torch.dtypes[CAUSAL_CONV1D_FLOAT64] = torch.aoti_torch_dtype_float64();
+    torch.cpu = torch.aoti_torch_device_type_cpu();
+    const char *huge = getenv("CAUSAL_CONV1D_HUGE_PAGES");
+    torch.huge_pages = !huge || strcmp(huge, "0") != 0;
+
+    const char *space = "causal_conv1d_mps";
+    TorchLibraryHandle definitions, cpu;
+    AOTITorchError failed =
+        torch.aoti_torch_library_init_def(space, __FILE__, __LINE__, &definitions) ||
+        torch.aoti_torch_library_init_impl(space, "CPU", __FILE__, __LINE__, &cpu);
+    for (size_t i = 0; !failed && i < sizeof operations / sizeof *operations; i++)
+        failed = torch.aoti_torch_library_def(definitions, operations[i].schema) ||
+                 torch.torch_library_impl(cpu, operations[i].name, operations[i].kernel,
+                                          TORCH_MINIMUM);
+    if (failed) return "PyTorch refused to register the operations of causal_conv1d_mps";
+    done = true;
+    return NULL;
+}
