@@ -10,8 +10,10 @@ from pathlib import Path
 
 import torch
 
-_NAMES = {"darwin": ("libcausal_conv1d.dylib", "libtorch_cpu.dylib"),
-          "win32": ("causal_conv1d.dll", "torch_cpu.dll")}
+_NAMES = {
+    "darwin": ("libcausal_conv1d.dylib", "libtorch_cpu.dylib"),
+    "win32": ("causal_conv1d.dll", "torch_cpu.dll"),
+}
 _LIBRARY, _LIBTORCH = _NAMES.get(sys.platform, ("libcausal_conv1d.so", "libtorch_cpu.so"))
 
 
@@ -20,8 +22,10 @@ def _load() -> ctypes.CDLL:
     places = [Path(place) / _LIBRARY for place in sys.modules[__package__].__path__]
     path = next((place for place in places if place.exists()), None)
     if path is None:
-        raise ImportError(f"{_LIBRARY} is in none of {[str(place.parent) for place in places]}: "
-                          "build it with `pip install .`")
+        raise ImportError(
+            f"{_LIBRARY} is in none of {[str(place.parent) for place in places]}: "
+            "build it with `pip install .`"
+        )
     library = ctypes.CDLL(str(path))
     library.causal_conv1d_version.restype = ctypes.c_char_p
     library.causal_conv1d_isa.restype = ctypes.c_char_p
@@ -38,8 +42,13 @@ library = _load()
 __version__: str = library.causal_conv1d_version().decode()
 
 # The status of include/causal_conv1d.h that src/torch/ops.c writes in brackets.
-_ERRORS = {"shape": ValueError, "dtype": ValueError, "device": ValueError, "memory": ValueError,
-           "out of memory": MemoryError}
+_ERRORS = {
+    "shape": ValueError,
+    "dtype": ValueError,
+    "device": ValueError,
+    "memory": ValueError,
+    "out of memory": MemoryError,
+}
 
 
 def translated(error: RuntimeError) -> Exception:

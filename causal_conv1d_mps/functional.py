@@ -13,7 +13,6 @@ from ._library import translated
 _ops = torch.ops.causal_conv1d_mps
 _forward = _ops.forward.default
 _backward = _ops.backward.default
-_transforms_active = torch._C._are_functorch_transforms_active
 # The overload's own callable: one Python frame less, and no gradient registered.
 _forward_no_grad = _ops.forward_no_grad.default._op
 
@@ -134,7 +133,7 @@ def causal_conv1d(
     number of threads.
     """
     silu = _is_silu(activation)
-    if torch.compiler.is_compiling() or _transforms_active():
+    if torch.compiler.is_compiling():
         return _forward(x, weight, bias, silu)
     try:
         if torch.is_grad_enabled() and (

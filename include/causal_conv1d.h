@@ -109,13 +109,13 @@ typedef struct causal_conv1d_error {
 } causal_conv1d_error;
 
 /* threads and error may be NULL.  error->message is set whenever the status is not OK. */
-CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_forward(
-    const causal_conv1d_forward_args *args, const causal_conv1d_threads *threads,
-    causal_conv1d_error *error);
+CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
+                                                             const causal_conv1d_threads *threads,
+                                                             causal_conv1d_error *error);
 
-CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_backward(
-    const causal_conv1d_backward_args *args, const causal_conv1d_threads *threads,
-    causal_conv1d_error *error);
+CAUSAL_CONV1D_API causal_conv1d_status
+causal_conv1d_backward(const causal_conv1d_backward_args *args,
+                       const causal_conv1d_threads *threads, causal_conv1d_error *error);
 
 /* One line on what a status means, for every value of the enum. */
 CAUSAL_CONV1D_API const char *causal_conv1d_status_message(causal_conv1d_status status);

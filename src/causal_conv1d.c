@@ -32,7 +32,8 @@ const char *causal_conv1d_status_message(causal_conv1d_status status)
     case CAUSAL_CONV1D_OK: return "success";
     case CAUSAL_CONV1D_BAD_SHAPE: return "a rank or size is wrong, or a size overflows";
     case CAUSAL_CONV1D_BAD_DTYPE: return "a dtype is unknown or not allowed there";
-    case CAUSAL_CONV1D_BAD_DEVICE: return "tensors are on several devices, or on one without kernels";
+    case CAUSAL_CONV1D_BAD_DEVICE:
+        return "tensors are on several devices, or on one without kernels";
     case CAUSAL_CONV1D_BAD_MEMORY: return "a pointer is null, or an output overlaps something";
     case CAUSAL_CONV1D_OUT_OF_MEMORY: return "the workspace could not be allocated";
     }

@@ -7,10 +7,10 @@
 
 #include "cpu/dtype.h"
 
-#define TRY(call)                                                  \
-    do {                                                           \
-        causal_conv1d_status status_ = (call);                     \
-        if (status_ != CAUSAL_CONV1D_OK) return status_;           \
+#define TRY(call)                                        \
+    do {                                                 \
+        causal_conv1d_status status_ = (call);           \
+        if (status_ != CAUSAL_CONV1D_OK) return status_; \
     } while (0)
 
 causal_conv1d_status cc1d_fail(causal_conv1d_error *error, causal_conv1d_status status,
@@ -31,20 +31,23 @@ typedef struct named {
     const causal_conv1d_tensor *t;
 } named;
 
+static bool is_empty(const causal_conv1d_tensor *t)
+{
+    for (int i = 0; i < t->ndim; i++)
+        if (t->size[i] == 0) return true;
+    return false;
+}
+
 /* Bytes from data to the first and past the last element; false if that overflows. */
 static bool extent(const causal_conv1d_tensor *t, int64_t *low, int64_t *high)
 {
     int64_t size = (int64_t)cc1d_dtype_size(t->dtype);
-    *low = 0, *high = size;
+    *low = 0, *high = is_empty(t) ? 0 : size;
+    if (is_empty(t)) return true;
     for (int i = 0; i < t->ndim; i++) {
         int64_t reach, *end = t->stride[i] < 0 ? low : high;
-        if (t->size[i] == 0) {
-            *low = *high = 0;
-            return true;
-        }
         if (__builtin_mul_overflow(t->size[i] - 1, t->stride[i], &reach) ||
-            __builtin_mul_overflow(reach, size, &reach) ||
-            __builtin_add_overflow(*end, reach, end))
+            __builtin_mul_overflow(reach, size, &reach) || __builtin_add_overflow(*end, reach, end))
             return false;
     }
     return true;
@@ -53,8 +56,7 @@ static bool extent(const causal_conv1d_tensor *t, int64_t *low, int64_t *high)
 static bool elements_overflow(const causal_conv1d_tensor *t)
 {
     int64_t n = 16; /* leaves room for byte counts of any dtype */
-    for (int i = 0; i < t->ndim; i++)
-        if (t->size[i] == 0) return false;
+    if (is_empty(t)) return false;
     for (int i = 0; i < t->ndim; i++)
         if (__builtin_mul_overflow(n, t->size[i], &n)) return true;
     return false;
@@ -110,8 +112,7 @@ static causal_conv1d_status check_shape(named n, int ndim, const int64_t *size, 
 
 causal_conv1d_status cc1d_check_inputs(const causal_conv1d_tensor *x,
                                        const causal_conv1d_tensor *weight,
-                                       const causal_conv1d_tensor *bias,
-                                       causal_conv1d_error *error)
+                                       const causal_conv1d_tensor *bias, causal_conv1d_error *error)
 {
     if (x->ndim != 3)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
@@ -175,12 +176,12 @@ static bool overlaps_itself(const causal_conv1d_tensor *t)
     /* Walk the dimensions from the shortest stride up: each must step over all below it. */
     int64_t span = 1;
     bool used[3] = {false, false, false};
+    if (is_empty(t)) return false;
     for (int n = 0; n < t->ndim; n++) {
         int next = -1;
         for (int i = 0; i < t->ndim; i++)
             if (!used[i] && (next < 0 || llabs(t->stride[i]) < llabs(t->stride[next]))) next = i;
         used[next] = true;
-        if (t->size[next] == 0) return false;
         if (t->size[next] == 1) continue;
         if (llabs(t->stride[next]) < span) return true;
         span += (t->size[next] - 1) * llabs(t->stride[next]);
@@ -192,7 +193,7 @@ static bool overlap(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b
 {
     int64_t low_a, high_a, low_b, high_b;
     if (!extent(a, &low_a, &high_a) || !extent(b, &low_b, &high_b)) return true;
-    if (low_a == high_a || low_b == high_b) return false;
+    if (is_empty(a) || is_empty(b)) return false;
     uintptr_t pa = (uintptr_t)a->data, pb = (uintptr_t)b->data;
     return pa + (uintptr_t)low_a < pb + (uintptr_t)high_b &&
            pb + (uintptr_t)low_b < pa + (uintptr_t)high_a;

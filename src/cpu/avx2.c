@@ -5,8 +5,8 @@
  *   vpalignr + vperm2i128    1+3, 1 / 1+3.5, 1 a shift across the lane border takes both; one
  *                                              vperm2i128 serves all the taps of a vector
  *   vpmovzxwd, vcvtph2ps     3-6, 1 / 4, 1     16-bit loads widen once and are shifted as fp32
- *   vdivps ymm               11, 5 / 10.5, 5   near enough to vrcpps with two refinements, and exact
- * (uops.info; Intel 248966-050 appendix D.) */
+ *   vdivps ymm               11, 5 / 10.5, 5   near enough to vrcpps with two refinements, and
+ * exact (uops.info; Intel 248966-050 appendix D.) */
 #include "features.h"
 
 #ifdef CC1D_X86
@@ -114,8 +114,8 @@ INLINE void vf_store(void *p, causal_conv1d_dtype dtype, vf a)
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm256_storeu_ps(p, a);
     else
-        _mm_storeu_si128(
-            p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a) : _mm256_cvtps_ph(a, NEAREST));
+        _mm_storeu_si128(p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
+                                                            : _mm256_cvtps_ph(a, NEAREST));
 }
 
 INLINE vf vf_load_n(const void *p, causal_conv1d_dtype dtype, int n)
@@ -149,7 +149,8 @@ INLINE vf vf_at_least(vf a, float low)
     return _mm256_max_ps(vf_set(low), a);
 }
 
-/* p * 2^n, p in [0.7, 1.42], n an integer in [-126, 0], magic = n + 1.5 * 2^23; 0 where a <= low. */
+/* p * 2^n, p in [0.7, 1.42], n an integer in [-126, 0], magic = n + 1.5 * 2^23; 0 where a <= low.
+ */
 INLINE vf vf_scale(vf p, vf magic, vf a, float low)
 {
     __m256i n = _mm256_slli_epi32(_mm256_castps_si256(magic), 23);

@@ -72,9 +72,9 @@ INLINE vf vf_shift(vf prev, vf cur, int k)
     case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, VL - k));
     __m512i p = _mm512_castps_si512(prev), c = _mm512_castps_si512(cur);
     switch (k) {
-        CASE(1) CASE(2) CASE(3) CASE(13) CASE(14) CASE(15)
-    case VL: return prev;
-    default: return cur;
+    CASE(1) CASE(2) CASE(3) CASE(13) CASE(14) CASE(15) case VL:
+        return prev;
+        default : return cur;
     }
 #undef CASE
 }
@@ -115,8 +115,8 @@ INLINE void vf_store(void *p, causal_conv1d_dtype dtype, vf a)
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm512_storeu_ps(p, a);
     else
-        _mm256_storeu_si256(
-            p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a) : _mm512_cvtps_ph(a, NEAREST));
+        _mm256_storeu_si256(p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
+                                                               : _mm512_cvtps_ph(a, NEAREST));
 }
 
 INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
@@ -124,9 +124,9 @@ INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm512_mask_storeu_ps(p, first(n), a);
     else
-        _mm256_mask_storeu_epi16(
-            p, first(n),
-            dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a) : _mm512_cvtps_ph(a, NEAREST));
+        _mm256_mask_storeu_epi16(p, first(n),
+                                 dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
+                                                                 : _mm512_cvtps_ph(a, NEAREST));
 }
 
 /* -|a|, and a NaN stays one. */

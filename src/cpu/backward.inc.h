@@ -11,7 +11,7 @@ INLINE vf gradient(vf dout, const vf *tap, const vf *w, const int W, const bool 
 /* Adds g * tap[k] to sum[k], g to sum[W]. */
 INLINE void accumulate(vf *sum, vf g, const vf *tap, const int W)
 {
-    UNROLL for (int k = 0; k < W; k++) sum[k] = vf_fma(g, tap[k], sum[k]);
+    EACH (k, W) sum[k] = vf_fma(g, tap[k], sum[k]);
     sum[W] = vf_add(sum[W], g);
 }
 
@@ -19,8 +19,7 @@ INLINE void accumulate(vf *sum, vf g, const vf *tap, const int W)
 INLINE vf dx_time(vf g, vf next, const vf *w, const int W)
 {
     vf dx = vf_mul(w[W - 1], g);
-    UNROLL for (int k = W - 2; k >= 0; k--)
-        dx = vf_fma(w[k], vf_shift(g, next, VL - (W - 1 - k)), dx);
+    EACH (j, W - 1) dx = vf_fma(w[W - 2 - j], vf_shift(g, next, VL - 1 - j), dx);
     return dx;
 }
 
@@ -36,7 +35,7 @@ INLINE vf gradient_time(const char *x, const char *dout, vf prev, vf *cur, vf *t
     g = gradient(g, tap, w, W, silu_on);
     if (n < VL) { /* 0 * Inf must not reach the sums from lanes that do not exist */
         g = vf_keep(g, (int)n);
-        UNROLL for (int k = 0; k < W; k++) tap[k] = vf_keep(tap[k], (int)n);
+        EACH (k, W) tap[k] = vf_keep(tap[k], (int)n);
     }
     return g;
 }
@@ -51,7 +50,7 @@ INLINE void backward_time(const causal_conv1d_backward_args *args, const cc1d_ti
         float channel[CC1D_MAX_WIDTH + 1];
         vf w[CC1D_MAX_WIDTH + 1], sum[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
         load_channel(&args->weight, &args->bias, d, W, channel);
-        UNROLL for (int k = 0; k <= W; k++) w[k] = vf_set(channel[k]), sum[k] = vf_set(0);
+        EACH (k, W + 1) w[k] = vf_set(channel[k]), sum[k] = vf_set(0);
         for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
             const char *x = at(&args->x, dtype, b, d, 0);
             const char *dout = at(&args->dout, dtype, b, d, 0);
@@ -72,7 +71,7 @@ INLINE void backward_time(const causal_conv1d_backward_args *args, const cc1d_ti
                                      seqlen - end, w, dtype, W, silu_on);
             store_or_part(dx + (t - VL) * size, dtype, dx_time(g, next, w, W), end - (t - VL));
         }
-        UNROLL for (int k = 0; k <= W; k++) partial[k * dim + d] = vf_sum(sum[k]);
+        EACH (k, W + 1) partial[k * dim + d] = vf_sum(sum[k]);
     }
 }
 
@@ -94,19 +93,17 @@ INLINE void backward_dim_block(const char *x, int64_t x_step, const char *dout, 
 {
     const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32;
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH], g[CC1D_MAX_WIDTH], sum[CC1D_MAX_WIDTH + 1];
-    UNROLL for (int k = 0; k <= W; k++)
-    {
+    EACH (k, W + 1) {
         w[k] = vf_load(rows + k * CC1D_DIM_TILE + i, f32);
         sum[k] = vf_load(&state->sum[k][i], f32);
     }
-    UNROLL for (int k = 0; k < W - 1; k++)
-    {
+    EACH (k, W - 1) {
         g[k + 1] = vf_load(&state->g[k][i], f32);
         tap[k + 1] = vf_set(0);
         if (t + k >= W - 1) load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
     }
     for (int64_t j = 0; j < times; j++) {
-        UNROLL for (int k = 0; k < W - 1; k++) tap[k] = tap[k + 1], g[k] = g[k + 1];
+        EACH (k, W - 1) tap[k] = tap[k + 1], g[k] = g[k + 1];
         g[W - 1] = vf_set(0);
         if (!halo || t + j < seqlen) {
             load_or_part(&tap[W - 1], x + j * x_step, dtype, n);
@@ -116,11 +113,11 @@ INLINE void backward_dim_block(const char *x, int64_t x_step, const char *dout, 
         }
         if (t + j - (W - 1) < first) continue;
         vf v = vf_mul(w[W - 1], g[0]);
-        UNROLL for (int k = W - 2; k >= 0; k--) v = vf_fma(w[k], g[W - 1 - k], v);
+        EACH (k, W - 1) v = vf_fma(w[W - 2 - k], g[k + 1], v);
         store_or_part(dx + (j - (W - 1)) * dx_step, dtype, v, n);
     }
-    UNROLL for (int k = 0; k <= W; k++) vf_store(&state->sum[k][i], f32, sum[k]);
-    UNROLL for (int k = 0; k < W - 1; k++) vf_store(&state->g[k][i], f32, g[k + 1]);
+    EACH (k, W + 1) vf_store(&state->sum[k][i], f32, sum[k]);
+    EACH (k, W - 1) vf_store(&state->g[k][i], f32, g[k + 1]);
 }
 
 INLINE void backward_dim(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
@@ -145,10 +142,10 @@ INLINE void backward_dim(const causal_conv1d_backward_args *args, const cc1d_til
             const char *x = at(&args->x, dtype, b, tile->dim_begin, t);
             const char *dout = at(&args->dout, dtype, b, tile->dim_begin, t);
             char *dx = at(&args->dx, dtype, b, tile->dim_begin, t);
-#define BLOCK_OF(n, halo)                                                                     \
-    backward_dim_block(x + i * size, x_step, dout + i * size, dout_step, dx + i * size, dx_step, \
-                       t, times, tile->time_begin, seqlen, n, &rows[0][0], &state, i, halo,   \
-                       dtype, W, silu_on)
+#define BLOCK_OF(n, halo)                                                                          \
+    backward_dim_block(x + i * size, x_step, dout + i * size, dout_step, dx + i * size, dx_step,   \
+                       t, times, tile->time_begin, seqlen, n, &rows[0][0], &state, i, halo, dtype, \
+                       W, silu_on)
             for (int64_t i = 0; i < dim; i += VL) {
                 if (halo)
                     BLOCK_OF(dim - i, true);

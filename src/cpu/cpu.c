@@ -71,8 +71,8 @@ static tiling make_tiling(const causal_conv1d_tensor *x, cc1d_layout layout, boo
 {
     tiling t = {.batch = x->size[0], .dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
     if (layout == CC1D_DIM) {
-        t.dim_size = min64(t.dim, CC1D_DIM_TILE);
-        t.time_size = ceil_div(4 * TILE / max64(t.dim_size, 1), 64) * 64;
+        t.dim_size = max64(1, min64(t.dim, CC1D_DIM_TILE));
+        t.time_size = ceil_div(4 * TILE / t.dim_size, 64) * 64;
     } else {
         t.time_size = TIME_TILE;
         t.dim_size = max64(1, TILE / 4 / max64(min64(t.seqlen, t.time_size), 1));
@@ -95,8 +95,7 @@ static cc1d_tile tile_at(const tiling *t, int64_t index)
     int64_t d = index % t->dim_tiles * t->dim_size;
     int64_t s = index / t->dim_tiles % t->time_tiles * t->time_size;
     int64_t b = index / t->dim_tiles / t->time_tiles * t->batch_size;
-    return (cc1d_tile){b, min64(b + t->batch_size, t->batch),
-                       d, min64(d + t->dim_size, t->dim),
+    return (cc1d_tile){b, min64(b + t->batch_size, t->batch), d, min64(d + t->dim_size, t->dim),
                        s, min64(s + t->time_size, t->seqlen)};
 }
 
@@ -217,8 +216,7 @@ static void reduce_channels(int64_t begin, int64_t end, void *context)
     }
 }
 
-causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa,
-                                       const causal_conv1d_backward_args *args,
+causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_backward_args *args,
                                        const causal_conv1d_threads *threads)
 {
     const causal_conv1d_tensor *const tensors[] = {&args->x, &args->dout, &args->dx};

@@ -1,4 +1,5 @@
-/* CPU feature detection.  __builtin_cpu_supports also asks the OS whether it saves the registers. */
+/* CPU feature detection.  __builtin_cpu_supports also asks the OS whether it saves the registers.
+ */
 #include "features.h"
 
 #include <stdbool.h>

@@ -4,7 +4,7 @@
 INLINE vf convolve(const vf *tap, const vf *w, const int W)
 {
     vf v = w[W];
-    UNROLL for (int k = 0; k < W; k++) v = vf_fma(w[k], tap[k], v);
+    EACH (k, W) v = vf_fma(w[k], tap[k], v);
     return v;
 }
 
@@ -24,7 +24,7 @@ INLINE void store_or_part(char *p, causal_conv1d_dtype dtype, vf v, int64_t n)
 /* The taps of the vector cur, which follows prev in a row of time. */
 INLINE void shift_taps(vf *tap, vf prev, vf cur, const int W)
 {
-    UNROLL for (int k = 0; k < W; k++) tap[k] = vf_shift(prev, cur, W - 1 - k);
+    EACH (k, W) tap[k] = vf_shift(prev, cur, W - 1 - k);
 }
 
 /* The vector before time t of a row that starts at x. */
@@ -46,7 +46,7 @@ INLINE void forward_time(const causal_conv1d_forward_args *args, const cc1d_tile
             float channel[CC1D_MAX_WIDTH + 1];
             vf w[CC1D_MAX_WIDTH + 1], prev = history(x, dtype, tile->time_begin);
             load_channel(&args->weight, &args->bias, d, W, channel);
-            UNROLL for (int k = 0; k <= W; k++) w[k] = vf_set(channel[k]);
+            EACH (k, W + 1) w[k] = vf_set(channel[k]);
             for (int64_t t = tile->time_begin; t < tile->time_end; t += VL) {
                 int64_t n = tile->time_end - t;
                 vf cur, tap[CC1D_MAX_WIDTH];
@@ -67,7 +67,7 @@ INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_t
     for (int64_t i = 0; i < n; i++) {
         float channel[CC1D_MAX_WIDTH + 1];
         load_channel(weight, bias, tile->dim_begin + i, W, channel);
-        UNROLL for (int k = 0; k <= W; k++) rows[k][i] = channel[k];
+        EACH (k, W + 1) rows[k][i] = channel[k];
     }
     for (; n % VL != 0; n++)
         for (int k = 0; k <= W; k++) rows[k][n] = 0;
@@ -75,20 +75,18 @@ INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_t
 
 /* Rows of channels: for BLOCK times at once, each vector of channels keeps its window of the
  * last W rows in registers. */
-INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step,
-                              int64_t t, int64_t times, int64_t n, const float *rows,
+INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step, int64_t t,
+                              int64_t times, int64_t n, const float *rows,
                               const causal_conv1d_dtype dtype, const int W, const bool silu_on)
 {
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
-    UNROLL for (int k = 0; k <= W; k++)
-        w[k] = vf_load(rows + k * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
-    UNROLL for (int k = 0; k < W - 1; k++)
-    {
+    EACH (k, W + 1) w[k] = vf_load(rows + k * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+    EACH (k, W - 1) {
         tap[k + 1] = vf_set(0);
         if (t + k >= W - 1) load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
     }
     for (int64_t i = 0; i < times; i++) {
-        UNROLL for (int k = 0; k < W - 1; k++) tap[k] = tap[k + 1];
+        EACH (k, W - 1) tap[k] = tap[k + 1];
         load_or_part(&tap[W - 1], x + i * x_step, dtype, n);
         vf v = convolve(tap, w, W);
         store_or_part(out + i * out_step, dtype, silu_on ? silu(v) : v, n);
@@ -113,7 +111,7 @@ INLINE void forward_dim(const causal_conv1d_forward_args *args, const cc1d_tile 
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
                                   &rows[0][i], dtype, W, silu_on);
             if (i < dim)
-                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times,
-                                  dim - i, &rows[0][i], dtype, W, silu_on);
+                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, dim - i,
+                                  &rows[0][i], dtype, W, silu_on);
         }
 }

@@ -66,8 +66,7 @@ cc1d_backward_kernel cc1d_backward_scalar;
 /* Run checked arguments with the kernels of one ISA. */
 void cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
                       const causal_conv1d_threads *threads);
-causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa,
-                                       const causal_conv1d_backward_args *args,
+causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_backward_args *args,
                                        const causal_conv1d_threads *threads);
 
 #endif

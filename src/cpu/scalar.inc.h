@@ -19,7 +19,8 @@ static REAL NAME(preactivation)(const tensor *x, const tensor *weight, const ten
     for (int64_t k = 0; k < width; k++) {
         int64_t s = t - (width - 1) + k;
         REAL w = NAME(load)(weight, d * weight->stride[0] + k * weight->stride[1]);
-        REAL tap = s < 0 ? 0 : NAME(load)(x, b * x->stride[0] + d * x->stride[1] + s * x->stride[2]);
+        REAL tap =
+            s < 0 ? 0 : NAME(load)(x, b * x->stride[0] + d * x->stride[1] + s * x->stride[2]);
         v = FMA(w, tap, v);
     }
     return v;
@@ -51,7 +52,8 @@ static REAL NAME(gradient)(const causal_conv1d_backward_args *args, int64_t b, i
     return g;
 }
 
-/* dx[t] = sum_k weight[k] * g[t+W-1-k];  dweight[k] = sum_t g[t] * x[t-(W-1)+k];  dbias = sum_t g[t] */
+/* dx[t] = sum_k weight[k] * g[t+W-1-k];  dweight[k] = sum_t g[t] * x[t-(W-1)+k];  dbias = sum_t
+ * g[t] */
 static void NAME(backward)(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
                            REAL *partial)
 {

@@ -19,10 +19,11 @@
 #define INLINE static inline __attribute__((always_inline, unused))
 
 #define PRAGMA(text) _Pragma(#text)
+/* An unrolled loop k = 0..n-1, so that arrays of vectors live in registers. */
 #if defined(__clang__)
-#define UNROLL PRAGMA(clang loop unroll(full))
+#define EACH(k, n) PRAGMA(clang loop unroll(full)) for (int k = 0; k < (n); k++)
 #else
-#define UNROLL PRAGMA(GCC unroll 16)
+#define EACH(k, n) PRAGMA(GCC unroll 16) for (int k = 0; k < (n); k++)
 #endif
 
 typedef causal_conv1d_tensor tensor;
@@ -44,6 +45,6 @@ INLINE void load_channel(const tensor *weight, const tensor *bias, int64_t d, co
                          float *taps_and_bias)
 {
     const int64_t first = d * weight->stride[0], step = weight->stride[1];
-    UNROLL for (int k = 0; k < W; k++) taps_and_bias[k] = load_float(weight, first + k * step);
+    EACH (k, W) taps_and_bias[k] = load_float(weight, first + k * step);
     taps_and_bias[W] = bias->dtype ? load_float(bias, d * bias->stride[0]) : 0;
 }

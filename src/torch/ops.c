@@ -24,8 +24,8 @@
 /* forward_no_grad is forward without the gradient that Python registers for it, which would cost
  * every call a way through Python. */
 #define FORWARD_SCHEMA "(Tensor x, Tensor weight, Tensor? bias, bool silu) -> Tensor"
-#define BACKWARD_SCHEMA                                                       \
-    "(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu)"        \
+#define BACKWARD_SCHEMA                                               \
+    "(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu)" \
     " -> (Tensor dx, Tensor dweight, Tensor dbias)"
 
 static struct {
@@ -81,10 +81,11 @@ static void finish(call *c, StableIValue *stack, const AtenTensorHandle *results
     }
     for (int j = 0; j < count; j++) stack[j] = failed ? 0 : (StableIValue)(uintptr_t)results[j];
     if (!failed) return;
-    static const char *const kinds[] = {
-        [CAUSAL_CONV1D_BAD_SHAPE] = "shape",   [CAUSAL_CONV1D_BAD_DTYPE] = "dtype",
-        [CAUSAL_CONV1D_BAD_DEVICE] = "device", [CAUSAL_CONV1D_BAD_MEMORY] = "memory",
-        [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory"};
+    static const char *const kinds[] = {[CAUSAL_CONV1D_BAD_SHAPE] = "shape",
+                                        [CAUSAL_CONV1D_BAD_DTYPE] = "dtype",
+                                        [CAUSAL_CONV1D_BAD_DEVICE] = "device",
+                                        [CAUSAL_CONV1D_BAD_MEMORY] = "memory",
+                                        [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory"};
     char text[sizeof c->error.message + 64];
     snprintf(text, sizeof text, "causal_conv1d_mps [%s] %s", kinds[c->status], c->error.message);
     torch.aoti_torch_check(false, __func__, "causal_conv1d_mps", 0, text);
@@ -128,15 +129,18 @@ static void dense_order(const causal_conv1d_tensor *t, int order[3])
         }
 }
 
-/* Whether t fills its memory without gaps; then torch.empty_like keeps its strides. */
+/* Whether t fills its memory without gaps, or is empty: torch.empty_like keeps its strides. */
 static bool is_dense(const causal_conv1d_tensor *t)
 {
     int64_t expected = 1;
     bool used[3] = {false, false, false};
+    for (int i = 0; i < t->ndim; i++)
+        if (t->size[i] == 0) return true;
     for (int n = 0; n < t->ndim; n++) {
         int next = -1;
         for (int i = 0; i < t->ndim; i++)
-            if (!used[i] && t->size[i] > 1 && (next < 0 || t->stride[i] < t->stride[next])) next = i;
+            if (!used[i] && t->size[i] > 1 && (next < 0 || t->stride[i] < t->stride[next]))
+                next = i;
         if (next < 0) return true;
         if (t->stride[next] != expected) return false;
         used[next] = true;
@@ -338,9 +342,9 @@ CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
         torch.aoti_torch_library_init_def(space, __FILE__, __LINE__, &definitions) ||
         torch.aoti_torch_library_init_impl(space, "CPU", __FILE__, __LINE__, &cpu);
     for (size_t i = 0; !failed && i < sizeof operations / sizeof *operations; i++)
-        failed = torch.aoti_torch_library_def(definitions, operations[i].schema) ||
-                 torch.torch_library_impl(cpu, operations[i].name, operations[i].kernel,
-                                          TORCH_MINIMUM);
+        failed =
+            torch.aoti_torch_library_def(definitions, operations[i].schema) ||
+            torch.torch_library_impl(cpu, operations[i].name, operations[i].kernel, TORCH_MINIMUM);
     if (failed) return "PyTorch refused to register the operations of causal_conv1d_mps";
     done = true;
     return NULL;

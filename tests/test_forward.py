@@ -1,0 +1,136 @@
+"""Forward results against float64, over dtypes, layouts, lengths, views and threads."""
+
+import itertools
+
+import pytest
+import torch
+from numerics import DTYPES, LAYOUTS, assert_forward, make, parameters
+
+from causal_conv1d_mps import (
+    CausalConv1d,
+    causal_conv1d,
+    causal_conv1d_fn,
+    causal_conv1d_fwd,
+    causal_conv1d_ref,
+)
+
+# Around every vector width (8, 16) and twice it, and T in 0..W+2.
+LENGTHS = sorted({*range(7), 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130})
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_every_length(dtype, layout, bias, activation):
+    for width, seqlen in itertools.product((1, 2, 3, 4, 5), LENGTHS):
+        x = make(2, 19, seqlen, dtype, layout)
+        weight, b = parameters(19, width, dtype, bias)
+        assert_forward(causal_conv1d(x, weight, b, activation), x, weight, b, activation)
+
+
+@pytest.mark.parametrize("shape", [(1, 300, 100), (3, 2, 9000), (1, 513, 700), (5, 64, 1)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_several_tiles(dtype, layout, shape):
+    x = make(*shape, dtype, layout)
+    weight, bias = parameters(shape[1], 4, dtype)
+    assert_forward(causal_conv1d(x, weight, bias, "swish"), x, weight, bias, "swish")
+
+
+@pytest.mark.parametrize("weight_dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bias_dtype", DTYPES, ids=str)
+def test_mixed_dtypes(weight_dtype, bias_dtype):
+    for dtype, layout in itertools.product(DTYPES, LAYOUTS[:2]):
+        x = make(2, 19, 33, dtype, layout)
+        weight, bias = parameters(19, 4, weight_dtype, bias_dtype=bias_dtype)
+        assert_forward(causal_conv1d(x, weight, bias), x, weight, bias, None)
+
+
+def test_every_view_equals_its_copy():
+    base = torch.randn(3, 40, 50)
+    views = {
+        "offset": base[1:, 3:, 5:],
+        "every other": base[::2, ::3, ::4],
+        "expanded batch": base[:1].expand(3, -1, -1),
+        "expanded time": base[:, :, :1].expand(-1, -1, 50),
+        "overlapping": base.as_strided((3, 40, 50), (7, 3, 1)),
+        "permuted": base.permute(2, 0, 1),
+        "transposed": base.transpose(0, 2),
+    }
+    for name, x in views.items():
+        weight, bias = parameters(x.shape[1], 4)
+        out = causal_conv1d(x, weight.T.contiguous().T, bias.repeat_interleave(2)[::2], "silu")
+        assert_forward(out, x, weight, bias, "silu")
+        assert torch.allclose(out, causal_conv1d(x.contiguous(), weight, bias, "silu")), name
+
+
+def test_output_has_the_strides_of_empty_like():
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*choices):
+        return choices[torch.randint(len(choices), (), generator=generator)]
+
+    for _ in range(500):
+        shape = [draw(0, 1, 2, 3, 5) for _ in range(3)]
+        strides = [draw(0, 1, 2, 3, 5, 15, 30) for _ in range(3)]
+        x = torch.randn(400).as_strided(shape, strides)
+        if draw(True, False):
+            x = torch.randn(shape).permute(*torch.randperm(3, generator=generator).tolist())
+        out = causal_conv1d(x, torch.randn(x.shape[1], 2))
+        assert out.stride() == torch.empty_like(x).stride(), (x.shape, x.stride())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 40, 3000), (1, 1000, 70), (7, 5, 20000)])
+def test_same_bits_whatever_the_threads(shape, layout):
+    x = make(*shape, layout=layout)
+    weight, bias = parameters(shape[1], 4)
+    results = []
+    for threads in (1, 2, 3, 7):
+        torch.set_num_threads(threads)
+        results.append(causal_conv1d(x, weight, bias, "silu"))
+    assert all(torch.equal(results[0], other) for other in results[1:])
+
+
+@pytest.mark.parametrize("dtype", DTYPES[:3], ids=str)
+def test_special_values_stay_in_their_window(dtype):
+    x = make(1, 5, 64, dtype)
+    x[0, 0, 10], x[0, 1, 20], x[0, 2, 30] = float("nan"), float("inf"), -float("inf")
+    weight, bias = parameters(5, 4, dtype)
+    for layout in (x, x.mT.contiguous().mT):
+        out = causal_conv1d(layout, weight, bias, "silu")
+        bad = ~out.isfinite()
+        assert bad[0, 0, 10:14].all() and bad.sum() <= 12
+        reference = causal_conv1d_ref(layout, weight, bias, "silu")
+        assert torch.equal(out.isnan(), reference.isnan())
+
+
+def test_low_level_forward_rounds_parameters_to_the_dtype_of_x():
+    x = make(2, 19, 33, torch.bfloat16)
+    weight, bias = parameters(19, 4)
+    weight.requires_grad_()
+    rounded = causal_conv1d(x, weight.bfloat16(), bias.bfloat16(), "silu").detach()
+    out = causal_conv1d_fwd(x, weight, bias, True)
+    assert torch.equal(out, rounded) and not out.requires_grad
+    assert not torch.equal(out, causal_conv1d(x, weight, bias, "silu"))
+    assert torch.equal(causal_conv1d_fwd(x.float(), weight), causal_conv1d(x.float(), weight))
+
+
+def test_fn_and_module_are_the_function():
+    x = make(2, 19, 33)
+    layer = CausalConv1d(19, 3, activation="silu")
+    expected = causal_conv1d(x, layer.weight, layer.bias, "silu")
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(
+        causal_conv1d_fn(x, layer.weight, bias=layer.bias, activation="swish"), expected
+    )
+    bare = CausalConv1d(19, 3, bias=False)
+    assert list(bare.state_dict()) == ["weight"] and "bias=False" in repr(bare)
+    assert torch.equal(bare(x), causal_conv1d(x, bare.weight))
+
+
+def test_fresh_large_output_with_and_without_huge_pages():
+    x = make(1, 2048, 4500)  # 36.9 MB: above the threshold of 32 MiB
+    weight, bias = parameters(2048, 4)
+    assert_forward(causal_conv1d(x, weight, bias), x, weight, bias, None)

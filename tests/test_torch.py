@@ -1,0 +1,140 @@
+"""The operations inside PyTorch: opcheck, compile, autocast, threads, fork, workers."""
+
+import multiprocessing
+import threading
+
+import pytest
+import torch
+from numerics import make, parameters
+from torch.utils.data import DataLoader
+
+from causal_conv1d_mps import CausalConv1d, causal_conv1d, causal_conv1d_fn, causal_conv1d_ref
+
+OPS = torch.ops.causal_conv1d_mps
+
+
+@pytest.mark.parametrize("layout", ["channel-first", "channels-last", "padded"])
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_opcheck(dtype, with_bias, layout):
+    x = make(2, 5, 9, dtype, layout)
+    weight, bias = parameters(5, 4, bias=with_bias)
+    torch.library.opcheck(OPS.forward_no_grad.default, (x, weight, bias, True))
+    torch.library.opcheck(OPS.backward.default, (x, x, weight, bias, True))
+    for tensor in (x, weight, bias):
+        if tensor is not None:
+            tensor.requires_grad_()
+    torch.library.opcheck(OPS.forward.default, (x, weight, bias, True))
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_without_graph_break(dynamic):
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = CausalConv1d(8, 4, activation="silu")
+
+        def forward(self, x):
+            y = self.conv((2 * x).transpose(1, 2))
+            return causal_conv1d_fn(y, self.conv.weight, self.conv.bias).transpose(1, 2) + x
+
+    block = Block()
+    compiled = torch.compile(block, fullgraph=True, dynamic=dynamic)
+    for seqlen in (9, 17, 33):
+        x = torch.randn(2, seqlen, 8, requires_grad=True)
+        expected, out = block(x), compiled(x)
+        torch.testing.assert_close(out, expected)
+        dout = torch.randn_like(x)
+        inputs = (x, *block.parameters())
+        for a, b in zip(
+            torch.autograd.grad(out, inputs, dout),
+            torch.autograd.grad(expected, inputs, dout),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), expected)
+
+
+def test_export():
+    layer = CausalConv1d(8, 4, activation="silu")
+    program = torch.export.export(layer, (torch.randn(2, 8, 9),))
+    x = torch.randn(2, 8, 9)
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
+def test_meta_gives_shape_and_strides():
+    x = make(2, 5, 9, layout="padded")
+    weight, bias = parameters(5, 4)
+    meta = causal_conv1d(x.to("meta"), weight.to("meta"), bias.to("meta"))
+    out = causal_conv1d(x, weight, bias)
+    assert meta.shape == out.shape and meta.is_meta
+    assert causal_conv1d(x.to("meta").mT, weight.new_empty(9, 2, device="meta")).shape == (2, 9, 5)
+
+
+def test_autocast_keeps_full_precision_parameters():
+    layer = CausalConv1d(8, 4, activation="silu")
+    project = torch.nn.Linear(8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        x = project(torch.randn(2, 9, 8)).mT
+        out = layer(x)
+        out.float().sum().backward()
+    assert x.dtype == out.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+    reference = causal_conv1d_ref(x, layer.weight, layer.bias, "silu")
+    torch.testing.assert_close(out, reference, rtol=2**-7, atol=1e-30)
+
+
+def work(seed):
+    """A forward and backward big enough for several threads; the bits depend on the seed alone."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(2, 64, 700, generator=generator, requires_grad=True)
+    weight = torch.randn(64, 4, generator=generator, requires_grad=True)
+    out = causal_conv1d(x, weight, None, "silu")
+    return [t.detach() for t in (out, *torch.autograd.grad(out.square().sum(), (x, weight)))]
+
+
+def test_eight_python_threads_at_once():
+    expected = {seed: work(seed) for seed in range(8)}
+    wrong = []
+
+    def run(seed):
+        for _ in range(20):
+            if not all(map(torch.equal, work(seed), expected[seed])):
+                wrong.append(seed)
+
+    threads = [threading.Thread(target=run, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def forked(queue):
+    torch.set_num_threads(1)  # as PyTorch's own workers do: OpenMP does not survive a fork
+    queue.put([t.numpy() for t in work(3)])
+
+
+def test_after_fork():
+    expected = work(3)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=forked, args=(queue,))
+    process.start()
+    got = queue.get()
+    process.join(60)
+    assert process.exitcode == 0
+    assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(got, expected, strict=True))
+
+
+class Convolved(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return work(index)[0]
+
+
+def test_data_loader_workers():
+    loaded = list(DataLoader(Convolved(), batch_size=None, num_workers=2))
+    assert all(torch.equal(item, work(i)[0]) for i, item in enumerate(loaded))
