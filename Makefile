@@ -29,7 +29,9 @@ tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 	CASES=$(SANITIZED_CASES) $<
 
 lint: $(BUILD)/installed
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
 
 clean:
 	rm -rf $(BUILD) $(VENV)

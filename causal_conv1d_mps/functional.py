@@ -78,12 +78,14 @@ class CausalConv1dMPSFunction(torch.autograd.Function):
         final_states_out: Tensor | None,
         silu: bool,
     ) -> Tensor:
+        """See the class."""
         _refuse_states(seq_idx, initial_states, return_final_states, final_states_out)
         _setup_context(ctx, (x, weight, bias, silu), None)
         return _forward_no_grad(x, weight, bias, silu)
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor):  # type: ignore[override]
+        """Gradients of x, weight and bias."""
         return (*_gradients(ctx, dout), None, None, None, None, None)
 
 

@@ -48,9 +48,11 @@ class CausalConv1d(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``causal_conv1d(x, weight, bias, activation)``."""
         return causal_conv1d(x, self.weight, self.bias, self.activation)
 
     def extra_repr(self) -> str:
+        """The constructor's arguments."""
         return (
             f"{self.dim}, {self.width}, bias={self.bias is not None}, "
             f"activation={self.activation!r}"

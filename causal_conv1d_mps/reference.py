@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
+
+import torch
 from torch import Tensor
 
 

@@ -1,6 +1,7 @@
 """Options and fixtures of the Python tests."""
 
 import pytest
+
 import torch
 
 

@@ -1,8 +1,8 @@
 """What results are compared with: float64 references, and the bounds of docs/numerics.md."""
 
-import torch
 import torch.nn.functional as F
 
+import torch
 from causal_conv1d_mps import causal_conv1d_ref
 
 LAYOUTS = ("channel-first", "channels-last", "padded", "strided")

@@ -4,8 +4,8 @@ import gc
 import resource
 
 import pytest
-import torch
 
+import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 import causal_conv1d_mps
+import torch
 from causal_conv1d_mps import _library
 
 ROOT = Path(__file__).parent.parent
@@ -157,15 +157,14 @@ def test_wheel_installs_and_runs(tmp_path):
     assert "-py3-none-" in wheel.name
     run(sys.executable, "-m", "pip", "install", "-q", "--no-deps", "-t", str(tmp_path / "site"),
         str(wheel))  # fmt: skip
+    # -S keeps the editable install out, whose import hook would come first.
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys; sys.path[:0] = sys.argv[1:]\n"
         "import torch, causal_conv1d_mps as c\n"
         "assert c.__file__.startswith(sys.argv[1]), c.__file__\n"
         "print(tuple(c.causal_conv1d(torch.ones(1, 2, 3), torch.ones(2, 2))[0, 0].tolist()))"
     )
-    # -P and a folder elsewhere, lest the checkout itself be imported
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "site")],
-        cwd=tmp_path, text=True, capture_output=True,
-    )  # fmt: skip
-    assert result.stdout.strip() == "(1.0, 2.0, 2.0)", result.stderr
+    packages = str(Path(torch.__file__).parent.parent)
+    assert run(sys.executable, "-S", "-c", code, str(tmp_path / "site"), packages).strip() == (
+        "(1.0, 2.0, 2.0)"
+    )

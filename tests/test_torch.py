@@ -4,10 +4,10 @@ import multiprocessing
 import threading
 
 import pytest
-import torch
 from numerics import make, parameters
 from torch.utils.data import DataLoader
 
+import torch
 from causal_conv1d_mps import CausalConv1d, causal_conv1d, causal_conv1d_fn, causal_conv1d_ref
 
 OPS = torch.ops.causal_conv1d_mps

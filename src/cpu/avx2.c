@@ -137,37 +137,27 @@ INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
     }
 }
 
-/* -|a|, and a NaN stays one. */
-INLINE vf vf_neg_abs(vf a)
+/* A NaN in b stays one, in these two. */
+INLINE vf vf_max(vf a, vf b)
 {
-    return _mm256_or_ps(a, vf_set(-0.0f));
+    return _mm256_max_ps(a, b);
 }
 
-/* max(a, low); a NaN stays one. */
-INLINE vf vf_at_least(vf a, float low)
+INLINE vf vf_min(vf a, vf b)
 {
-    return _mm256_max_ps(vf_set(low), a);
+    return _mm256_min_ps(a, b);
 }
 
-/* p * 2^n, p in [0.7, 1.42], n an integer in [-126, 0], magic = n + 1.5 * 2^23; 0 where a <= low.
- */
-INLINE vf vf_scale(vf p, vf magic, vf a, float low)
+INLINE vf vf_scale(vf p, vf magic, vf n)
 {
-    __m256i n = _mm256_slli_epi32(_mm256_castps_si256(magic), 23);
-    vf scaled = _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), n));
-    return _mm256_and_ps(scaled, _mm256_cmp_ps(a, vf_set(low), _CMP_NLE_UQ));
+    (void)n; /* stands in the low bits of magic too */
+    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(magic), 23);
+    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
 }
 
-/* 1 / a, a in [1, 2] or NaN. */
 INLINE vf vf_reciprocal(vf a)
 {
     return _mm256_div_ps(vf_set(1), a);
-}
-
-/* The lanes of a where sign is negative, else those of b. */
-INLINE vf vf_where_negative(vf sign, vf a, vf b)
-{
-    return _mm256_blendv_ps(b, a, sign);
 }
 
 #define ISA cc1d_avx2

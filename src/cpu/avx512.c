@@ -6,7 +6,7 @@
  *                                            straddles a cache line would take two load slots
  *   vpmovzxwd, vcvtph2ps 3-7, 1 / 5, 1       16-bit loads widen once and are shifted as fp32
  *   vrcp14ps + 2 fma     8-9, 2-4            vdivps zmm takes 16 / 10 per vector
- *   vscalefps            5, 1   / 4, 1       2^n with gradual underflow, no clamp of n
+ *   vscalefps            5, 1   / 4, 1       2^n
  * (uops.info; Intel 248966-050 appendix D.) */
 #include "features.h"
 
@@ -129,38 +129,27 @@ INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
                                                                  : _mm512_cvtps_ph(a, NEAREST));
 }
 
-/* -|a|, and a NaN stays one. */
-INLINE vf vf_neg_abs(vf a)
+/* A NaN in b stays one, in these two. */
+INLINE vf vf_max(vf a, vf b)
 {
-    return _mm512_castsi512_ps(
-        _mm512_or_si512(_mm512_castps_si512(a), _mm512_set1_epi32(INT32_MIN)));
+    return _mm512_max_ps(a, b);
 }
 
-/* max(a, low); a NaN stays one. */
-INLINE vf vf_at_least(vf a, float low)
+INLINE vf vf_min(vf a, vf b)
 {
-    return _mm512_max_ps(vf_set(low), a);
+    return _mm512_min_ps(a, b);
 }
 
-/* p * 2^n, n an integer in [-127, 0], magic = n + 1.5 * 2^23; 0 where a <= low. */
-INLINE vf vf_scale(vf p, vf magic, vf a, float low)
+INLINE vf vf_scale(vf p, vf magic, vf n)
 {
-    vf n = vf_sub(magic, vf_set(0x1.8p23f));
-    return _mm512_maskz_scalef_ps(_mm512_cmp_ps_mask(a, vf_set(low), _CMP_NLE_UQ), p, n);
+    (void)magic;
+    return _mm512_scalef_ps(p, n);
 }
 
-/* 1 / a, a in [1, 2] or NaN. */
 INLINE vf vf_reciprocal(vf a)
 {
     vf r = _mm512_rcp14_ps(a);
     return vf_fma(r, _mm512_fnmadd_ps(a, r, vf_set(1)), r);
-}
-
-/* The lanes of a where sign is negative, else those of b. */
-INLINE vf vf_where_negative(vf sign, vf a, vf b)
-{
-    return _mm512_mask_mov_ps(
-        b, _mm512_cmplt_epi32_mask(_mm512_castps_si512(sign), _mm512_setzero_si512()), a);
 }
 
 #define ISA cc1d_avx512

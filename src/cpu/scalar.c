@@ -16,16 +16,19 @@ typedef causal_conv1d_tensor tensor;
 #define REAL float
 #define FMA fmaf
 #define EXP expf
+#define LIMIT 87.0f
 #define NAME(name) name##_f32
 #include "scalar.inc.h"
 #undef REAL
 #undef FMA
 #undef EXP
+#undef LIMIT
 #undef NAME
 
 #define REAL double
 #define FMA fma
 #define EXP exp
+#define LIMIT 700.0
 #define NAME(name) name##_f64
 #include "scalar.inc.h"
 

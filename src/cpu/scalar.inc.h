@@ -5,9 +5,23 @@ static REAL NAME(load)(const tensor *t, int64_t offset)
     return (REAL)cc1d_load(t->data, t->dtype, offset);
 }
 
-static REAL NAME(sigmoid)(REAL v)
+/* max(v, -LIMIT), so that the limits at infinity are met; a NaN stays one. */
+static REAL NAME(above)(REAL v)
 {
-    return 1 / (1 + EXP(-v));
+    return v < -LIMIT ? -LIMIT : v;
+}
+
+static REAL NAME(silu)(REAL v)
+{
+    v = NAME(above)(v);
+    return v / (1 + EXP(-v));
+}
+
+static REAL NAME(silu_derivative)(REAL v)
+{
+    v = -NAME(above)(-NAME(above)(v));
+    REAL e = EXP(-v);
+    return (1 + v * e / (1 + e)) / (1 + e);
 }
 
 /* The convolution before the activation at (b,d,t), taps in the order k = 0..W-1. */
@@ -35,7 +49,7 @@ static void NAME(forward)(const causal_conv1d_forward_args *args, const cc1d_til
                 REAL v = NAME(preactivation)(&args->x, &args->weight, &args->bias, b, d, t);
                 cc1d_store(out->data, out->dtype,
                            b * out->stride[0] + d * out->stride[1] + t * out->stride[2],
-                           args->silu ? v * NAME(sigmoid)(v) : v);
+                           args->silu ? NAME(silu)(v) : v);
             }
 }
 
@@ -44,11 +58,9 @@ static REAL NAME(gradient)(const causal_conv1d_backward_args *args, int64_t b, i
 {
     const tensor *dout = &args->dout;
     REAL g = NAME(load)(dout, b * dout->stride[0] + d * dout->stride[1] + t * dout->stride[2]);
-    if (args->silu) {
-        REAL v = NAME(preactivation)(&args->x, &args->weight, &args->bias, b, d, t);
-        REAL s = NAME(sigmoid)(v);
-        g *= s * (1 + v * (1 - s));
-    }
+    if (args->silu)
+        g *= NAME(silu_derivative)(
+            NAME(preactivation)(&args->x, &args->weight, &args->bias, b, d, t));
     return g;
 }
 

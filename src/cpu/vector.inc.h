@@ -6,7 +6,10 @@
  *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
  *   vf_keep(a, n)                              lanes from n on become 0
  *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
- *   vf_neg_abs at_least scale reciprocal where_negative   for sigmoid.inc.h, described there
+ *   vf_max vf_min (a, b)                       b if it is NaN
+ *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in
+ *                                              [-126, 126], magic = n + 1.5 * 2^23
+ *   vf_reciprocal(a)                           1 / a, a in [1, 2^126]
  */
 #include <assert.h>
 #include <stddef.h>
