@@ -10,7 +10,7 @@ C_TESTS := check_dtype check_errors check_kernels
 SANITIZED_CASES ?= 300
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check asan tsan lint clean
+.PHONY: bench test check asan leaks tsan lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -24,6 +24,11 @@ check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
 	set -e; for test in $^; do echo "$$test"; CASES=$(SANITIZED_CASES) $$test; done
+
+leaks: $(BUILD)/installed ## calls from Python under AddressSanitizer and LeakSanitizer
+	$(CC) -std=c11 -g -O1 -fsanitize=address -fexceptions -shared -fPIC \
+	  $(filter %.c,$(SOURCES)) -lm -o $(BUILD)/libasan.so
+	$(BIN)/python tests/leaks.py $(BUILD)/libasan.so
 
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 	CASES=$(SANITIZED_CASES) $<
