@@ -10,9 +10,16 @@ from .functional import (
     causal_conv1d,
     causal_conv1d_fn,
     causal_conv1d_fwd,
+    causal_conv1d_update,
+    causal_conv1d_varlen_fn,
+    causal_conv1d_varlen_states,
 )
 from .module import CausalConv1d
-from .reference import causal_conv1d_ref
+from .reference import (
+    causal_conv1d_ref,
+    causal_conv1d_update_ref,
+    causal_conv1d_varlen_states_ref,
+)
 
 __all__ = [
     "CausalConv1d",
@@ -22,4 +29,9 @@ __all__ = [
     "causal_conv1d_fn",
     "causal_conv1d_fwd",
     "causal_conv1d_ref",
+    "causal_conv1d_update",
+    "causal_conv1d_update_ref",
+    "causal_conv1d_varlen_fn",
+    "causal_conv1d_varlen_states",
+    "causal_conv1d_varlen_states_ref",
 ]

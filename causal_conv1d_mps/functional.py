@@ -1,5 +1,4 @@
-"""The functions of the package: the way from their arguments to the operations in C, and the
-gradients and fake kernels that make those operations known to PyTorch."""
+"""The functions of the package: from their arguments to the operations in C."""
 
 from __future__ import annotations
 
@@ -8,85 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _ops
 from ._library import translated
 
-_ops = torch.ops.causal_conv1d_mps
-_forward = _ops.forward.default
-_backward = _ops.backward.default
-# The overload's own callable: one Python frame less, and no gradient registered.
-_forward_no_grad = _ops.forward_no_grad.default._op
-
-
-def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
-    # Mixed devices reach this kernel when one of them is "meta".
-    for name, tensor in (("weight", weight), ("bias", bias)):
-        if tensor is not None and tensor.device != x.device:
-            raise ValueError(
-                f"Expected {name} on the device of x, {x.device}, got one on {tensor.device}"
-            )
-    return torch.empty_like(x)
-
-
-def _fake_backward(
-    dout: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    dweight = weight.new_empty(weight.shape)
-    dbias = weight.new_empty(0) if bias is None else bias.new_empty(bias.shape)
-    return torch.empty_like(x), dweight, dbias
-
-
-def _setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-    x, weight, bias, ctx.silu = inputs
-    ctx.save_for_backward(x, weight, bias)
-
-
-def _gradients(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-    x, weight, bias = ctx.saved_tensors
-    dx, dweight, dbias = _backward(dout, x, weight, bias, ctx.silu)
-    return dx, dweight, None if bias is None else dbias
-
-
-def _refuse_second_derivative(ctx: Any, *grads: Tensor) -> None:
-    raise NotImplementedError("second derivatives of causal_conv1d are not implemented")
-
-
-torch.library.register_fake("causal_conv1d_mps::forward", _fake_forward)
-torch.library.register_fake("causal_conv1d_mps::forward_no_grad", _fake_forward)
-torch.library.register_fake("causal_conv1d_mps::backward", _fake_backward)
-torch.library.register_autograd(
-    "causal_conv1d_mps::forward",
-    lambda ctx, dout: (*_gradients(ctx, dout), None),
-    setup_context=_setup_context,
-)
-torch.library.register_autograd("causal_conv1d_mps::backward", _refuse_second_derivative)
-
-
-class CausalConv1dMPSFunction(torch.autograd.Function):
-    """``apply(x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
-    silu)``: :func:`causal_conv1d_fn` as an autograd function, ``silu`` being a bool."""
-
-    # Saving in forward, not in setup_context, spares every call 40 us of inspect.signature.
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        seq_idx: Tensor | None,
-        initial_states: Tensor | None,
-        return_final_states: bool,
-        final_states_out: Tensor | None,
-        silu: bool,
-    ) -> Tensor:
-        """See the class."""
-        _refuse_states(seq_idx, initial_states, return_final_states, final_states_out)
-        _setup_context(ctx, (x, weight, bias, silu), None)
-        return _forward_no_grad(x, weight, bias, silu)
-
-    @staticmethod
-    def backward(ctx: Any, dout: Tensor):  # type: ignore[override]
-        """Gradients of x, weight and bias."""
-        return (*_gradients(ctx, dout), None, None, None, None, None)
+_transforms_active = torch._C._are_functorch_transforms_active
 
 
 def _is_silu(activation: str | None) -> bool:
@@ -95,18 +19,26 @@ def _is_silu(activation: str | None) -> bool:
     return activation is not None
 
 
-def _refuse_states(
-    seq_idx: Any, initial_states: Any, return_final_states: bool, final_states_out: Any
-) -> None:
-    given = {
-        "seq_idx": seq_idx is not None,
-        "initial_states": initial_states is not None,
-        "return_final_states": return_final_states,
-        "final_states_out": final_states_out is not None,
-    }
-    for name, is_given in given.items():
-        if is_given:
-            raise NotImplementedError(f"{name} is not implemented yet")
+def _needs_grad(*tensors: Tensor | None) -> bool:
+    if torch.is_grad_enabled():
+        for tensor in tensors:
+            if tensor is not None and tensor.requires_grad:
+                return True
+    return False
+
+
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+    """The operation ``forward`` by the way that suits the moment."""
+    if torch.compiler.is_compiling():
+        return _ops.forward(*inputs)
+    try:
+        if _transforms_active():
+            return _ops.Transformed.apply(*inputs)
+        if _needs_grad(*inputs[:3], inputs[5]):
+            return _ops.Eager.apply(*inputs)
+        return _ops.forward_no_grad(*inputs)
+    except RuntimeError as error:
+        raise translated(error) from None
 
 
 def causal_conv1d(
@@ -131,18 +63,14 @@ def causal_conv1d(
         ValueError: a shape, dtype or device does not fit.
         NotImplementedError: another activation.
 
-    Differentiable in x, weight and bias. The same input gives the same bits, whatever the
+    Differentiable in x, weight and bias, twice. The same input gives the same bits, whatever the
     number of threads.
     """
     silu = _is_silu(activation)
-    if torch.compiler.is_compiling():
-        return _forward(x, weight, bias, silu)
+    if torch.compiler.is_compiling() or _transforms_active() or _needs_grad(x, weight, bias):
+        return _forward(x, weight, bias, None, None, None, silu, False)[0]
     try:
-        if torch.is_grad_enabled() and (
-            x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-        ):
-            return CausalConv1dMPSFunction.apply(x, weight, bias, None, None, False, None, silu)
-        return _forward_no_grad(x, weight, bias, silu)
+        return _ops.forward_plain_fast(x, weight, bias, silu)
     except RuntimeError as error:
         raise translated(error) from None
 
@@ -156,14 +84,90 @@ def causal_conv1d_fn(
     return_final_states: bool = False,
     final_states_out: Tensor | None = None,
     activation: str | None = None,
-) -> Tensor:
-    """:func:`causal_conv1d` with the signature of the ``causal-conv1d`` package.
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`causal_conv1d` with packed sequences and carried states.
 
-    ``seq_idx``, ``initial_states``, ``return_final_states`` and ``final_states_out`` are not
-    implemented yet and raise NotImplementedError.
+    Args:
+        x, weight, bias, activation: as for :func:`causal_conv1d`.
+        seq_idx: (batch, seqlen), int32 or int64: a tap counts only where its id equals the id at
+            t. Where the id is negative (padding) out is 0 and nothing flows back.
+        initial_states: (batch, dim, width - 1), dtype of x, oldest first: the columns before
+            t = 0. With ``seq_idx`` they carry the id ``seq_idx[:, 0]``.
+        return_final_states: also return the last width - 1 columns of initial_states (or 0)
+            followed by x. Not with ``seq_idx``: use :func:`causal_conv1d_varlen_fn`.
+        final_states_out: (batch, dim, width - 1): is written with them and returned; may be
+            ``initial_states``. Ignored without ``return_final_states``.
+
+    Returns:
+        out as of :func:`causal_conv1d`, or (out, final_states).
+
+    Raises:
+        AssertionError: ``seq_idx`` with ``return_final_states``.
+        ValueError, NotImplementedError: as :func:`causal_conv1d`.
+
+    Differentiable in x, weight, bias and initial_states, through both results.
     """
-    _refuse_states(seq_idx, initial_states, return_final_states, final_states_out)
-    return causal_conv1d(x, weight, bias, activation)
+    if seq_idx is None and initial_states is None and not return_final_states:
+        return causal_conv1d(x, weight, bias, activation)
+    assert seq_idx is None or not return_final_states, (
+        "seq_idx excludes return_final_states: causal_conv1d_varlen_fn returns them"
+    )
+    return _convolve(
+        x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
+        _is_silu(activation),
+    )  # fmt: skip
+
+
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    seq_idx: Tensor | None,
+    initial_states: Tensor | None,
+    return_final_states: bool,
+    final_states_out: Tensor | None,
+    silu: bool,
+) -> Tensor | tuple[Tensor, Tensor]:
+    if return_final_states and final_states_out is not None and x.dim() == weight.dim() + 1 == 3:
+        shape = (x.shape[0], x.shape[1], weight.shape[1] - 1)
+        if final_states_out.shape != shape or final_states_out.dtype != x.dtype:
+            raise ValueError(
+                f"Expected final_states_out (batch, dim, width - 1) = {shape} of {x.dtype}, got "
+                f"{tuple(final_states_out.shape)} of {final_states_out.dtype}, which does not match"
+            )
+        if initial_states is not None and _needs_grad(x, weight, bias, initial_states):
+            initial_states = initial_states.clone()  # the backward needs it, out may overwrite it
+    out, final_states = _forward(
+        x, weight, bias, seq_idx, None, initial_states, silu, return_final_states
+    )
+    if not return_final_states:
+        return out
+    if final_states_out is not None:
+        final_states = final_states_out.copy_(final_states)
+    return out, final_states
+
+
+class CausalConv1dMPSFunction:
+    """``apply(x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
+    silu)``: :func:`causal_conv1d_fn` under the name of the original's autograd function; ``silu``
+    is a bool."""
+
+    @staticmethod
+    def apply(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        seq_idx: Tensor | None = None,
+        initial_states: Tensor | None = None,
+        return_final_states: bool = False,
+        final_states_out: Tensor | None = None,
+        silu: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """See the class."""
+        return causal_conv1d_fn(
+            x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
+            "silu" if silu else None,
+        )  # fmt: skip
 
 
 @torch.no_grad()
@@ -177,3 +181,142 @@ def causal_conv1d_fwd(
     weight = weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
     return causal_conv1d(x, weight, bias, "silu" if silu_activation else None)
+
+
+def causal_conv1d_varlen_fn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    activation: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`causal_conv1d` over N sequences that lie end to end, with a state for each.
+
+    Args:
+        x: (1, dim, total) or (total, dim).
+        weight, bias, activation: as for :func:`causal_conv1d`.
+        cu_seqlens: (N + 1,), int32 or int64: sequence n is [cu_seqlens[n], cu_seqlens[n+1]).
+            Begins with 0, never falls, ends with total; a sequence may be empty.
+        initial_states: (N, dim, width - 1), dtype of x, oldest first: the columns before each.
+        return_final_states: also return the last width - 1 columns of each sequence, counted on
+            into its initial state (or 0) where it is shorter.
+
+    Returns:
+        out, of x's shape, or (out, final_states (N, dim, width - 1)).
+
+    Raises:
+        ValueError: a shape, dtype, device or element of cu_seqlens does not fit.
+        NotImplementedError: another activation.
+
+    Differentiable in x, weight, bias and initial_states, through both results.
+    """
+    silu = _is_silu(activation)
+    if cu_seqlens is None:
+        raise ValueError("Expected cu_seqlens, a 1D tensor of sequences + 1 elements, got None")
+    packed = x.T[None] if x.dim() == 2 else x
+    out, final_states = _forward(
+        packed, weight, bias, None, cu_seqlens, initial_states, silu, return_final_states
+    )
+    if x.dim() == 2:
+        out = out[0].T
+    return (out, final_states) if return_final_states else out
+
+
+def causal_conv1d_update(
+    x: Tensor,
+    conv_state: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    cache_seqlens: Tensor | None = None,
+    conv_state_indices: Tensor | None = None,
+) -> Tensor:
+    """One step of decoding: the convolution of the state followed by x; the state takes x in.
+
+    Args:
+        x: (batch, dim) or (batch, dim, seqlen).
+        conv_state: (batch, dim, state_len), dtype of x, state_len >= width - 1, newest last, any
+            strides: is updated in place, to the last state_len columns of itself followed by x.
+        weight, bias, activation: as for :func:`causal_conv1d`.
+        cache_seqlens: (batch,), int32 or int64: the state is a ring; x goes to positions
+            cache_seqlens and on, modulo state_len, and its history lies before them.
+            cache_seqlens itself is not advanced.
+        conv_state_indices: (batch,), int32 or int64: row b uses
+            ``conv_state[conv_state_indices[b]]``. A negative index means padding: out is 0 and no
+            state is touched. No two rows may share one.
+
+    Returns:
+        out, of x's shape and dtype.
+
+    Raises:
+        ValueError: a shape, dtype, device or index does not fit.
+        NotImplementedError: another activation.
+
+    Differentiable in x, weight and bias, the stored history counting as a constant.
+    """
+    silu = _is_silu(activation)
+    arguments = (silu, cache_seqlens, conv_state_indices)
+    if _needs_grad(x, weight, bias):
+        return _update_with_grad(x, conv_state, weight, bias, *arguments)
+    if torch.compiler.is_compiling():
+        return _ops.update(x, conv_state, weight, bias, *arguments)
+    try:
+        return _ops.update_fast(x, conv_state, weight, bias, *arguments)
+    except RuntimeError as error:
+        raise translated(error) from None
+
+
+def _update_with_grad(
+    x: Tensor,
+    conv_state: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    silu: bool,
+    cache_seqlens: Tensor | None,
+    conv_state_indices: Tensor | None,
+) -> Tensor:
+    """The update moves the state; out comes from the forward, over the history as it was."""
+    before = conv_state.detach().clone()
+    with torch.no_grad():
+        causal_conv1d_update(
+            x.detach(), conv_state.detach(), weight.detach(),
+            None if bias is None else bias.detach(), "silu" if silu else None,
+            cache_seqlens, conv_state_indices,
+        )  # fmt: skip
+    state_len, width = conv_state.shape[2], weight.shape[1]
+    columns = torch.arange(state_len - (width - 1), state_len, device=x.device)[None]
+    if cache_seqlens is not None:
+        columns = (cache_seqlens[:, None] + columns - state_len) % max(state_len, 1)
+    if conv_state_indices is not None:
+        before = before[conv_state_indices.clamp(min=0)]
+    history = before.gather(2, columns[:, None].expand(*before.shape[:2], width - 1))
+    out, _ = _forward(
+        x[..., None] if x.dim() == 2 else x, weight, bias, None, None, history, silu, False
+    )
+    if conv_state_indices is not None:
+        out = torch.where(conv_state_indices[:, None, None] < 0, 0, out)
+    return out[..., 0] if x.dim() == 2 else out
+
+
+def causal_conv1d_varlen_states(x: Tensor, cu_seqlens: Tensor, state_len: int) -> Tensor:
+    """The last inputs of every packed sequence, as states for :func:`causal_conv1d_update`.
+
+    Args:
+        x: (total, dim), float32, float16, bfloat16 or float64, any strides.
+        cu_seqlens: (N + 1,), as for :func:`causal_conv1d_varlen_fn`.
+        state_len: columns of a state.
+
+    Returns:
+        states: (N, dim, state_len), newest last, 0 where a sequence is shorter.
+
+    Raises:
+        ValueError: a shape, dtype, device or element of cu_seqlens does not fit.
+    """
+    if torch.compiler.is_compiling():
+        return _ops.varlen_states(x, cu_seqlens, state_len)
+    try:
+        return _ops.varlen_states(x, cu_seqlens, state_len)
+    except RuntimeError as error:
+        raise translated(error) from None

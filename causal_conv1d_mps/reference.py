@@ -1,29 +1,124 @@
-"""The definitions in plain PyTorch: what the operations are tested against."""
+"""The definitions in plain PyTorch: what the operations are tested against, and what their second
+derivatives come from. All compute in the widest of the dtypes, float32 at the least, and round to
+x's dtype at the end."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
-def causal_conv1d_ref(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None
-) -> Tensor:
-    """:func:`causal_conv1d_mps.causal_conv1d` as a sum of shifted products, differentiable.
+def _wide(x: Tensor, weight: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
 
-    Shapes and dtypes as there. Computes in the widest of the dtypes, float32 at the least, and
-    rounds to x's dtype at the end.
+
+def causal_conv1d_ref(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    return_final_states: bool = False,
+    final_states_out: Tensor | None = None,
+    activation: str | None = None,
+    seq_idx: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """:func:`causal_conv1d_mps.causal_conv1d_fn` as a sum of shifted products, differentiable.
+
+    Shapes, dtypes and result as there; the order of the parameters is that of the
+    ``causal-conv1d`` package's function of this name.
     """
     if activation not in (None, "silu", "swish"):
         raise NotImplementedError("activation must be None, silu, or swish")
-    dtype = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
-    width, seqlen = weight.shape[1], x.shape[2]
-    padded = F.pad(x.to(dtype), (width - 1, 0))
+    assert seq_idx is None or not return_final_states, "seq_idx excludes return_final_states"
+    (batch, dim, seqlen), width, dtype = x.shape, weight.shape[1], _wide(x, weight)
+    if initial_states is None:
+        initial_states = x.new_zeros(batch, dim, width - 1)
+    columns = torch.cat([initial_states.to(x.dtype), x], dim=2)
+    wide = columns.to(dtype)
+    if seq_idx is not None and seqlen > 0:
+        ids = torch.cat([seq_idx[:, :1].expand(-1, width - 1), seq_idx], dim=1)
     out = torch.zeros_like(x, dtype=dtype)
     for k in range(width):
-        out = out + weight[:, k, None].to(dtype) * padded[:, :, k : k + seqlen]
+        tap = wide[:, :, k : k + seqlen]
+        if seq_idx is not None and seqlen > 0:
+            tap = torch.where((ids[:, k : k + seqlen] == seq_idx)[:, None], tap, 0)
+        out = out + weight[:, k, None].to(dtype) * tap
     if bias is not None:
         out = out + bias[:, None].to(dtype)
-    return (out if activation is None else F.silu(out)).to(x.dtype)
+    if activation is not None:
+        out = F.silu(out)
+    if seq_idx is not None:
+        out = torch.where((seq_idx < 0)[:, None], 0, out)
+    out = out.to(x.dtype)
+    if not return_final_states:
+        return out
+    final_states = columns[:, :, seqlen:]
+    if final_states_out is not None:
+        final_states = final_states_out.copy_(final_states)
+    return out, final_states
+
+
+def causal_conv1d_varlen_ref(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    cu_seqlens: Tensor,
+    initial_states: Tensor | None = None,
+    activation: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Out and final states of packed sequences x (1, dim, total), each computed by itself."""
+    outs, finals = [x[:, :, :0]], []
+    for n, (begin, end) in enumerate(zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True)):
+        before = None if initial_states is None else initial_states[n : n + 1]
+        sequence = x[:, :, int(begin) : int(end)]
+        out, final = causal_conv1d_ref(
+            sequence, weight, bias, before, return_final_states=True, activation=activation
+        )
+        outs.append(out)
+        finals.append(final)
+    none = x.new_zeros(0, x.shape[1], weight.shape[1] - 1)
+    return torch.cat(outs, dim=2), torch.cat([none, *finals])
+
+
+def causal_conv1d_update_ref(
+    x: Tensor,
+    conv_state: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str | None = None,
+    cache_seqlens: Tensor | None = None,
+    conv_state_indices: Tensor | None = None,
+) -> Tensor:
+    """:func:`causal_conv1d_mps.causal_conv1d_update`, row by row."""
+    columns = x[..., None] if x.dim() == 2 else x
+    (batch, _, seqlen), width, state_len = columns.shape, weight.shape[1], conv_state.shape[2]
+    outs = []
+    for b in range(batch):
+        row = b if conv_state_indices is None else int(conv_state_indices[b])
+        if row < 0:
+            outs.append(torch.zeros_like(columns[b]))
+            continue
+        state = conv_state[row]
+        position = state_len if cache_seqlens is None else int(cache_seqlens[b])
+        history = [(position - (width - 1) + j) % state_len for j in range(width - 1)]
+        before = state[:, history].clone()
+        out = causal_conv1d_ref(columns[b, None], weight, bias, before[None], activation=activation)
+        outs.append(out[0])
+        with torch.no_grad():
+            if cache_seqlens is None:
+                state.copy_(torch.cat([state, columns[b]], dim=1)[:, seqlen:])
+            else:
+                for t in range(max(0, seqlen - state_len), seqlen):
+                    state[:, (position + t) % state_len] = columns[b, :, t]
+    out = torch.stack(outs) if outs else torch.empty_like(columns)
+    return out[..., 0] if x.dim() == 2 else out
+
+
+def causal_conv1d_varlen_states_ref(x: Tensor, cu_seqlens: Tensor, state_len: int) -> Tensor:
+    """:func:`causal_conv1d_mps.causal_conv1d_varlen_states`, sequence by sequence."""
+    states = x.new_zeros(len(cu_seqlens) - 1, x.shape[1], state_len)
+    for state, begin, end in zip(states, cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+        last = x[max(int(begin), int(end) - state_len) : int(end)]
+        state[:, state_len - len(last) :] = last.T
+    return states

@@ -2,8 +2,8 @@
  *
  *   out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k]),   k = 0..W-1
  *
- * where x before t = 0 is 0 and act is the identity or SiLU, v / (1 + exp(-v)).
- * This is the convolution in front of the state-space scan of Mamba (Gu and Dao, 2023,
+ * where x before t = 0 is the initial state or 0, and act is the identity or SiLU, v / (1 +
+ * exp(-v)). This is the convolution in front of the state-space scan of Mamba (Gu and Dao, 2023,
  * arXiv:2312.00752, section 3.4).
  *
  * float64 x accumulates in float64, every other dtype in float32; a result is rounded once, to
@@ -36,11 +36,13 @@ extern "C" {
 
 typedef enum causal_conv1d_status {
     CAUSAL_CONV1D_OK = 0,
-    CAUSAL_CONV1D_BAD_SHAPE,     /* a rank or size is wrong, or a size overflows */
-    CAUSAL_CONV1D_BAD_DTYPE,     /* a dtype is unknown or not allowed there */
-    CAUSAL_CONV1D_BAD_DEVICE,    /* tensors of several devices, or of one without kernels */
-    CAUSAL_CONV1D_BAD_MEMORY,    /* a null pointer, or an output that overlaps something */
-    CAUSAL_CONV1D_OUT_OF_MEMORY, /* the workspace could not be allocated */
+    CAUSAL_CONV1D_BAD_SHAPE,       /* a rank or size is wrong, or a size overflows */
+    CAUSAL_CONV1D_BAD_DTYPE,       /* a dtype is unknown or not allowed there */
+    CAUSAL_CONV1D_BAD_DEVICE,      /* tensors of several devices, or of one without kernels */
+    CAUSAL_CONV1D_BAD_MEMORY,      /* a null pointer, or an output that overlaps something */
+    CAUSAL_CONV1D_BAD_VALUE,       /* an index or length that lies outside of its tensor */
+    CAUSAL_CONV1D_BAD_COMBINATION, /* arguments that exclude each other */
+    CAUSAL_CONV1D_OUT_OF_MEMORY,   /* the workspace could not be allocated */
 } causal_conv1d_status;
 
 typedef enum causal_conv1d_dtype {
@@ -49,6 +51,8 @@ typedef enum causal_conv1d_dtype {
     CAUSAL_CONV1D_FLOAT16,
     CAUSAL_CONV1D_BFLOAT16,
     CAUSAL_CONV1D_FLOAT64,
+    CAUSAL_CONV1D_INT32, /* of indices only */
+    CAUSAL_CONV1D_INT64,
     CAUSAL_CONV1D_OTHER, /* any dtype that no function here takes */
 } causal_conv1d_dtype;
 
@@ -71,27 +75,71 @@ typedef struct causal_conv1d_tensor {
     int64_t stride[3];
 } causal_conv1d_tensor;
 
-/* B batch, D channels, T time, W width.  weight and bias may have any of the four dtypes,
- * independent of each other and of x. */
+/* B batch, D channels, T time, W width.  weight and bias may have any of the four floating-point
+ * dtypes, independent of each other and of x; states have x's dtype, indices are int32 or int64.
+ *
+ * seq_idx: a tap counts only where its id equals the id at t; columns before t = 0 carry the id at
+ * t = 0.  Where the id is negative (padding) out is 0 and nothing flows back.
+ *
+ * cu_seqlens: x has B = 1 and holds N sequences end to end, [cu_seqlens[n], cu_seqlens[n+1]) each;
+ * cu_seqlens[0] = 0, cu_seqlens[N] = T, none falls.  States then have N for B.
+ *
+ * final_states: the last W-1 columns of initial_states (or 0) followed by x, oldest first. */
 typedef struct causal_conv1d_forward_args {
-    causal_conv1d_tensor x;      /* (B,D,T) */
-    causal_conv1d_tensor weight; /* (D,W), W >= 1 */
-    causal_conv1d_tensor bias;   /* (D) or absent */
-    causal_conv1d_tensor out;    /* (B,D,T), x's dtype; must not overlap an input */
+    causal_conv1d_tensor x;              /* (B,D,T) */
+    causal_conv1d_tensor weight;         /* (D,W), W >= 1 */
+    causal_conv1d_tensor bias;           /* (D) or absent */
+    causal_conv1d_tensor seq_idx;        /* (B,T) or absent; excludes cu_seqlens, final_states */
+    causal_conv1d_tensor cu_seqlens;     /* (N+1) or absent */
+    causal_conv1d_tensor initial_states; /* (B,D,W-1) or absent */
+    causal_conv1d_tensor out;            /* (B,D,T), x's dtype; must not overlap an input */
+    causal_conv1d_tensor final_states;   /* (B,D,W-1), written; absent if not wanted; may be the
+                                            same memory as initial_states */
     bool silu;
 } causal_conv1d_forward_args;
 
 /* Inputs as in the forward call, whose output is not needed: SiLU's derivative is recomputed. */
 typedef struct causal_conv1d_backward_args {
-    causal_conv1d_tensor x;       /* (B,D,T) */
-    causal_conv1d_tensor weight;  /* (D,W) */
-    causal_conv1d_tensor bias;    /* (D) or absent */
-    causal_conv1d_tensor dout;    /* (B,D,T), x's dtype */
-    causal_conv1d_tensor dx;      /* (B,D,T), x's dtype, written */
-    causal_conv1d_tensor dweight; /* (D,W), any dtype, written */
-    causal_conv1d_tensor dbias;   /* (D), any dtype, written; absent if not wanted */
+    causal_conv1d_tensor x;
+    causal_conv1d_tensor weight;
+    causal_conv1d_tensor bias;
+    causal_conv1d_tensor seq_idx;
+    causal_conv1d_tensor cu_seqlens;
+    causal_conv1d_tensor initial_states;
+    causal_conv1d_tensor dout;            /* (B,D,T), x's dtype */
+    causal_conv1d_tensor dfinal_states;   /* (B,D,W-1), x's dtype; absent counts as 0 */
+    causal_conv1d_tensor dx;              /* (B,D,T), x's dtype, written */
+    causal_conv1d_tensor dweight;         /* (D,W), any dtype, written */
+    causal_conv1d_tensor dbias;           /* (D), any dtype, written; absent if not wanted */
+    causal_conv1d_tensor dinitial_states; /* (B,D,W-1), x's dtype, written; absent if not wanted */
     bool silu;
 } causal_conv1d_backward_args;
+
+/* One step of decoding: out as if the convolution had run on the state followed by x, which then
+ * holds the last L of those columns.
+ *
+ * conv_state (P,D,L), L >= W-1, newest last, is updated in place; P is B without indices.
+ * cache_seqlens: the state is a ring: position p is column p mod L, x goes to positions
+ * cache_seqlens[b] and on, and its history lies before them.
+ * conv_state_indices: row b uses conv_state[conv_state_indices[b]]; a negative index means padding:
+ * out is 0, no state is touched.  No two rows may share one. */
+typedef struct causal_conv1d_update_args {
+    causal_conv1d_tensor x;                  /* (B,D,T) */
+    causal_conv1d_tensor conv_state;         /* (P,D,L), x's dtype, updated */
+    causal_conv1d_tensor weight;             /* (D,W) */
+    causal_conv1d_tensor bias;               /* (D) or absent */
+    causal_conv1d_tensor cache_seqlens;      /* (B) or absent */
+    causal_conv1d_tensor conv_state_indices; /* (B) or absent */
+    causal_conv1d_tensor out;                /* (B,D,T), x's dtype, written */
+    bool silu;
+} causal_conv1d_update_args;
+
+/* The last L columns of every packed sequence, 0 where it is shorter: states for later updates. */
+typedef struct causal_conv1d_varlen_states_args {
+    causal_conv1d_tensor x;          /* (1,D,T) */
+    causal_conv1d_tensor cu_seqlens; /* (N+1) */
+    causal_conv1d_tensor states;     /* (N,D,L), x's dtype, written */
+} causal_conv1d_varlen_states_args;
 
 /* Threads that the caller lends: for_range calls body over parts of [begin, end) that together
  * make up the whole, each part at least grain long but for the last, and returns when all are
@@ -116,6 +164,14 @@ CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_forward(const causal_conv1d
 CAUSAL_CONV1D_API causal_conv1d_status
 causal_conv1d_backward(const causal_conv1d_backward_args *args,
                        const causal_conv1d_threads *threads, causal_conv1d_error *error);
+
+CAUSAL_CONV1D_API causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
+                                                            const causal_conv1d_threads *threads,
+                                                            causal_conv1d_error *error);
+
+CAUSAL_CONV1D_API causal_conv1d_status
+causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,
+                            const causal_conv1d_threads *threads, causal_conv1d_error *error);
 
 /* One line on what a status means, for every value of the enum. */
 CAUSAL_CONV1D_API const char *causal_conv1d_status_message(causal_conv1d_status status);

@@ -4,14 +4,20 @@
 #include "check.h"
 #include "cpu/kernels.h"
 
+/* Sets the message of a status that came without one. */
+static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_error *error)
+{
+    if (status == CAUSAL_CONV1D_OK) return status;
+    return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
+}
+
 causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
                                            const causal_conv1d_threads *threads,
                                            causal_conv1d_error *error)
 {
     causal_conv1d_status status = cc1d_check_forward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
-    cc1d_cpu_forward(cc1d_best_isa(), args, threads);
-    return CAUSAL_CONV1D_OK;
+    return done(cc1d_cpu_forward(cc1d_best_isa(), args, threads), error);
 }
 
 causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *args,
@@ -20,10 +26,26 @@ causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *a
 {
     causal_conv1d_status status = cc1d_check_backward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
-    status = cc1d_cpu_backward(cc1d_best_isa(), args, threads);
-    if (status != CAUSAL_CONV1D_OK)
-        return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
-    return status;
+    return done(cc1d_cpu_backward(cc1d_best_isa(), args, threads), error);
+}
+
+causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
+                                          const causal_conv1d_threads *threads,
+                                          causal_conv1d_error *error)
+{
+    causal_conv1d_status status = cc1d_check_update(args, error);
+    if (status != CAUSAL_CONV1D_OK) return status;
+    return done(cc1d_cpu_update(cc1d_best_isa(), args, threads), error);
+}
+
+causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                                 const causal_conv1d_threads *threads,
+                                                 causal_conv1d_error *error)
+{
+    causal_conv1d_status status = cc1d_check_varlen_states(args, error);
+    if (status != CAUSAL_CONV1D_OK) return status;
+    cc1d_cpu_varlen_states(args, threads);
+    return CAUSAL_CONV1D_OK;
 }
 
 const char *causal_conv1d_status_message(causal_conv1d_status status)
@@ -35,6 +57,8 @@ const char *causal_conv1d_status_message(causal_conv1d_status status)
     case CAUSAL_CONV1D_BAD_DEVICE:
         return "tensors are on several devices, or on one without kernels";
     case CAUSAL_CONV1D_BAD_MEMORY: return "a pointer is null, or an output overlaps something";
+    case CAUSAL_CONV1D_BAD_VALUE: return "an index or length lies outside of its tensor";
+    case CAUSAL_CONV1D_BAD_COMBINATION: return "arguments exclude each other";
     case CAUSAL_CONV1D_OUT_OF_MEMORY: return "the workspace could not be allocated";
     }
     return "unknown status";

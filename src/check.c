@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "cpu/dtype.h"
+#include "cpu/kernels.h"
 
 #define TRY(call)                                        \
     do {                                                 \
@@ -63,13 +64,9 @@ static bool elements_overflow(const causal_conv1d_tensor *t)
 }
 
 /* What holds for every tensor, whatever its part in the call. */
-static causal_conv1d_status check_tensor(named n, causal_conv1d_error *error)
+static causal_conv1d_status check_memory(named n, causal_conv1d_error *error)
 {
     int64_t low, high;
-    if (n.t->dtype < CAUSAL_CONV1D_FLOAT32 || n.t->dtype > CAUSAL_CONV1D_FLOAT64)
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE,
-                         "Expected %s of dtype float32, float16, bfloat16 or float64, got %s",
-                         n.name, n.t->dtype == CAUSAL_CONV1D_NONE ? "none" : "another dtype");
     for (int i = 0; i < n.t->ndim; i++)
         if (n.t->size[i] < 0)
             return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
@@ -82,6 +79,15 @@ static causal_conv1d_status check_tensor(named n, causal_conv1d_error *error)
     if (high > low && !n.t->data)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY, "Expected data in %s, got NULL", n.name);
     return CAUSAL_CONV1D_OK;
+}
+
+static causal_conv1d_status check_tensor(named n, causal_conv1d_error *error)
+{
+    if (n.t->dtype < CAUSAL_CONV1D_FLOAT32 || n.t->dtype > CAUSAL_CONV1D_FLOAT64)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE,
+                         "Expected %s of dtype float32, float16, bfloat16 or float64, got %s",
+                         n.name, n.t->dtype == CAUSAL_CONV1D_NONE ? "none" : "another dtype");
+    return check_memory(n, error);
 }
 
 static causal_conv1d_status check_same_device(named n, const causal_conv1d_tensor *x,
@@ -110,9 +116,10 @@ static causal_conv1d_status check_shape(named n, int ndim, const int64_t *size, 
     return CAUSAL_CONV1D_OK;
 }
 
-causal_conv1d_status cc1d_check_inputs(const causal_conv1d_tensor *x,
-                                       const causal_conv1d_tensor *weight,
-                                       const causal_conv1d_tensor *bias, causal_conv1d_error *error)
+static causal_conv1d_status check_inputs(const causal_conv1d_tensor *x,
+                                         const causal_conv1d_tensor *weight,
+                                         const causal_conv1d_tensor *bias,
+                                         causal_conv1d_error *error)
 {
     if (x->ndim != 3)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
@@ -164,11 +171,140 @@ static causal_conv1d_status check_beside(named n, int ndim, const int64_t *size,
     return CAUSAL_CONV1D_OK;
 }
 
-causal_conv1d_status cc1d_check_dout(const causal_conv1d_tensor *dout,
-                                     const causal_conv1d_tensor *x, causal_conv1d_error *error)
+/* An optional tensor of indices. */
+static causal_conv1d_status check_indices(named n, int ndim, const int64_t *size, const char *what,
+                                          const causal_conv1d_tensor *x, causal_conv1d_error *error)
 {
-    return check_beside((named){"dout", dout}, 3, x->size, "x (batch, dim, seqlen)", x, true,
-                        error);
+    if (!cc1d_present(n.t)) return CAUSAL_CONV1D_OK;
+    TRY(check_shape(n, ndim, size, what, error));
+    if (n.t->dtype != CAUSAL_CONV1D_INT32 && n.t->dtype != CAUSAL_CONV1D_INT64)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE,
+                         "Expected %s of dtype int32 or int64, got another dtype", n.name);
+    TRY(check_memory(n, error));
+    return check_same_device(n, x, error);
+}
+
+causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
+                                              const causal_conv1d_tensor *cu_seqlens,
+                                              causal_conv1d_error *error)
+{
+    const named packed = {"cu_seqlens", cu_seqlens};
+    if (x->ndim != 3 || x->size[0] != 1)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
+                         "Expected x (1, dim, total) beside cu_seqlens, got %dD with batch %lld",
+                         x->ndim, (long long)x->size[0]);
+    if (cu_seqlens->ndim != 1 || cu_seqlens->size[0] < 1)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
+                         "Expected 1D tensor cu_seqlens of sequences + 1 elements, got %dD with "
+                         "%lld",
+                         cu_seqlens->ndim, (long long)cu_seqlens->size[0]);
+    TRY(check_tensor((named){"x", x}, error));
+    TRY(check_indices(packed, 1, cu_seqlens->size, "", x, error));
+    int64_t last = 0;
+    for (int64_t i = 0; i < cu_seqlens->size[0]; i++) {
+        int64_t next = cc1d_index(cu_seqlens, i);
+        if (i == 0 ? next != 0 : next < last)
+            return cc1d_fail(
+                error, CAUSAL_CONV1D_BAD_VALUE,
+                "Expected cu_seqlens that begin with 0 and never fall, got %lld at %lld",
+                (long long)next, (long long)i);
+        last = next;
+    }
+    if (last != x->size[2])
+        return cc1d_fail(
+            error, CAUSAL_CONV1D_BAD_VALUE,
+            "The last element of cu_seqlens, %lld, does not match the total of x, %lld",
+            (long long)last, (long long)x->size[2]);
+    return CAUSAL_CONV1D_OK;
+}
+
+/* The shape of initial and final states. */
+typedef struct state_shape {
+    int64_t size[3];
+} state_shape;
+
+static state_shape shape_of_states(const causal_conv1d_tensor *x,
+                                   const causal_conv1d_tensor *weight,
+                                   const causal_conv1d_tensor *cu_seqlens)
+{
+    int64_t n = cc1d_present(cu_seqlens) ? cu_seqlens->size[0] - 1 : x->size[0];
+    return (state_shape){{n, x->size[1], weight->size[1] - 1}};
+}
+
+/* An optional tensor of the states' shape, of x's dtype. */
+static causal_conv1d_status check_states(named n, const causal_conv1d_tensor *x,
+                                         const causal_conv1d_tensor *weight,
+                                         const causal_conv1d_tensor *cu_seqlens,
+                                         causal_conv1d_error *error)
+{
+    if (!cc1d_present(n.t)) return CAUSAL_CONV1D_OK;
+    return check_beside(n, 3, shape_of_states(x, weight, cu_seqlens).size,
+                        "(batch, dim, width - 1)", x, true, error);
+}
+
+/* What forward and backward have in common. */
+static causal_conv1d_status
+check_sequences(const causal_conv1d_tensor *x, const causal_conv1d_tensor *weight,
+                const causal_conv1d_tensor *bias, const causal_conv1d_tensor *seq_idx,
+                const causal_conv1d_tensor *cu_seqlens, const causal_conv1d_tensor *initial_states,
+                causal_conv1d_error *error)
+{
+    TRY(check_inputs(x, weight, bias, error));
+    const int64_t times[] = {x->size[0], x->size[2]};
+    if (cc1d_present(seq_idx) && cc1d_present(cu_seqlens))
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_COMBINATION,
+                         "Expected seq_idx or cu_seqlens, got both");
+    if (cc1d_present(cu_seqlens)) TRY(cc1d_check_packed_inputs(x, cu_seqlens, error));
+    TRY(check_indices((named){"seq_idx", seq_idx}, 2, times, "(batch, seqlen)", x, error));
+    return check_states((named){"initial_states", initial_states}, x, weight, cu_seqlens, error);
+}
+
+causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
+                                               causal_conv1d_error *error)
+{
+    return check_sequences(&args->x, &args->weight, &args->bias, &args->seq_idx, &args->cu_seqlens,
+                           &args->initial_states, error);
+}
+
+causal_conv1d_status cc1d_check_backward_inputs(const causal_conv1d_backward_args *args,
+                                                causal_conv1d_error *error)
+{
+    TRY(check_sequences(&args->x, &args->weight, &args->bias, &args->seq_idx, &args->cu_seqlens,
+                        &args->initial_states, error));
+    TRY(check_beside((named){"dout", &args->dout}, 3, args->x.size, "x (batch, dim, seqlen)",
+                     &args->x, true, error));
+    return check_states((named){"dfinal_states", &args->dfinal_states}, &args->x, &args->weight,
+                        &args->cu_seqlens, error);
+}
+
+causal_conv1d_status cc1d_check_update_inputs(const causal_conv1d_update_args *args,
+                                              causal_conv1d_error *error)
+{
+    const causal_conv1d_tensor *x = &args->x, *state = &args->conv_state;
+    const causal_conv1d_tensor *indices = &args->conv_state_indices;
+    TRY(check_inputs(x, &args->weight, &args->bias, error));
+    TRY(check_indices((named){"cache_seqlens", &args->cache_seqlens}, 1, x->size, "(batch)", x,
+                      error));
+    TRY(check_indices((named){"conv_state_indices", indices}, 1, x->size, "(batch)", x, error));
+    if (state->ndim != 3 || state->size[2] < args->weight.size[1] - 1)
+        return cc1d_fail(
+            error, CAUSAL_CONV1D_BAD_SHAPE,
+            "Expected conv_state (batch, dim, state_len) with state_len >= width - 1 = "
+            "%lld, got %dD with %lld",
+            (long long)args->weight.size[1] - 1, state->ndim,
+            (long long)(state->ndim == 3 ? state->size[2] : 0));
+    const int64_t size[] = {cc1d_present(indices) ? state->size[0] : x->size[0], x->size[1],
+                            state->size[2]};
+    TRY(check_beside((named){"conv_state", state}, 3, size, "(batch, dim, state_len)", x, true,
+                     error));
+    for (int64_t b = 0; cc1d_present(indices) && b < x->size[0]; b++)
+        if (cc1d_index(indices, b) >= state->size[0])
+            return cc1d_fail(error, CAUSAL_CONV1D_BAD_VALUE,
+                             "Expected conv_state_indices below %lld, the size of conv_state, got "
+                             "%lld at %lld",
+                             (long long)state->size[0], (long long)cc1d_index(indices, b),
+                             (long long)b);
+    return CAUSAL_CONV1D_OK;
 }
 
 static bool overlaps_itself(const causal_conv1d_tensor *t)
@@ -220,30 +356,87 @@ static causal_conv1d_status check_writes(const named *outputs, int n_outputs, co
     return CAUSAL_CONV1D_OK;
 }
 
+/* Whether both are the same elements of the same memory. */
+static bool same_view(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b)
+{
+    if (a->data != b->data || a->ndim != b->ndim) return false;
+    for (int i = 0; i < a->ndim; i++)
+        if (a->size[i] != b->size[i] || a->stride[i] != b->stride[i]) return false;
+    return true;
+}
+
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
 causal_conv1d_status cc1d_check_forward(const causal_conv1d_forward_args *args,
                                         causal_conv1d_error *error)
 {
-    const causal_conv1d_tensor *x = &args->x;
-    const named inputs[] = {{"x", x}, {"weight", &args->weight}, {"bias", &args->bias}};
-    const named outputs[] = {{"out", &args->out}};
-    TRY(cc1d_check_inputs(x, &args->weight, &args->bias, error));
+    const causal_conv1d_tensor none = {0}, *x = &args->x, *final = &args->final_states;
+    bool in_place = same_view(final, &args->initial_states);
+    const named inputs[] = {{"x", x},
+                            {"weight", &args->weight},
+                            {"bias", &args->bias},
+                            {"seq_idx", &args->seq_idx},
+                            {"cu_seqlens", &args->cu_seqlens},
+                            {"initial_states", in_place ? &none : &args->initial_states}};
+    const named outputs[] = {{"out", &args->out}, {"final_states", final}};
+    TRY(cc1d_check_forward_inputs(args, error));
     TRY(check_beside(outputs[0], 3, x->size, "x (batch, dim, seqlen)", x, true, error));
-    return check_writes(outputs, 1, inputs, 3, error);
+    if (cc1d_present(final) && cc1d_present(&args->seq_idx))
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_COMBINATION,
+                         "Expected seq_idx without final states, got both: use cu_seqlens");
+    TRY(check_states(outputs[1], x, &args->weight, &args->cu_seqlens, error));
+    return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);
 }
 
 causal_conv1d_status cc1d_check_backward(const causal_conv1d_backward_args *args,
                                          causal_conv1d_error *error)
 {
     const causal_conv1d_tensor *x = &args->x;
-    const named inputs[] = {
-        {"x", x}, {"weight", &args->weight}, {"bias", &args->bias}, {"dout", &args->dout}};
-    const named outputs[] = {
-        {"dx", &args->dx}, {"dweight", &args->dweight}, {"dbias", &args->dbias}};
-    TRY(cc1d_check_inputs(x, &args->weight, &args->bias, error));
-    TRY(cc1d_check_dout(&args->dout, x, error));
+    const named inputs[] = {{"x", x},
+                            {"weight", &args->weight},
+                            {"bias", &args->bias},
+                            {"dout", &args->dout},
+                            {"seq_idx", &args->seq_idx},
+                            {"cu_seqlens", &args->cu_seqlens},
+                            {"initial_states", &args->initial_states},
+                            {"dfinal_states", &args->dfinal_states}};
+    const named outputs[] = {{"dx", &args->dx},
+                             {"dweight", &args->dweight},
+                             {"dbias", &args->dbias},
+                             {"dinitial_states", &args->dinitial_states}};
+    TRY(cc1d_check_backward_inputs(args, error));
     TRY(check_beside(outputs[0], 3, x->size, "x (batch, dim, seqlen)", x, true, error));
     TRY(check_beside(outputs[1], 2, args->weight.size, "weight (dim, width)", x, false, error));
     if (cc1d_present(&args->dbias))
         TRY(check_beside(outputs[2], 1, &x->size[1], "dim of x", x, false, error));
-    return check_writes(outputs, 3, inputs, 4, error);
+    TRY(check_states(outputs[3], x, &args->weight, &args->cu_seqlens, error));
+    return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);
+}
+
+causal_conv1d_status cc1d_check_update(const causal_conv1d_update_args *args,
+                                       causal_conv1d_error *error)
+{
+    const causal_conv1d_tensor *x = &args->x;
+    const named inputs[] = {{"x", x},
+                            {"weight", &args->weight},
+                            {"bias", &args->bias},
+                            {"cache_seqlens", &args->cache_seqlens},
+                            {"conv_state_indices", &args->conv_state_indices}};
+    const named outputs[] = {{"out", &args->out}, {"conv_state", &args->conv_state}};
+    TRY(cc1d_check_update_inputs(args, error));
+    TRY(check_beside(outputs[0], 3, x->size, "x (batch, dim, seqlen)", x, true, error));
+    return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);
+}
+
+causal_conv1d_status cc1d_check_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                              causal_conv1d_error *error)
+{
+    const causal_conv1d_tensor *x = &args->x;
+    const named inputs[] = {{"x", x}, {"cu_seqlens", &args->cu_seqlens}};
+    const named outputs[] = {{"states", &args->states}};
+    TRY(cc1d_check_packed_inputs(x, &args->cu_seqlens, error));
+    const int64_t size[] = {args->cu_seqlens.size[0] - 1, x->size[1],
+                            args->states.ndim == 3 ? args->states.size[2] : 0};
+    TRY(check_beside(outputs[0], 3, size, "(sequences, dim, state_len)", x, true, error));
+    return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);
 }

@@ -17,20 +17,27 @@ causal_conv1d_status cc1d_fail(causal_conv1d_error *error, causal_conv1d_status 
 #endif
     ;
 
-/* What can be said before the outputs exist; the checks below begin with it. */
-causal_conv1d_status cc1d_check_inputs(const causal_conv1d_tensor *x,
-                                       const causal_conv1d_tensor *weight,
-                                       const causal_conv1d_tensor *bias,
-                                       causal_conv1d_error *error);
-
-/* dout (B,D,T) beside x. */
-causal_conv1d_status cc1d_check_dout(const causal_conv1d_tensor *dout,
-                                     const causal_conv1d_tensor *x, causal_conv1d_error *error);
+/* What can be said before the outputs exist: the checks of the same name below begin with it. */
+causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
+                                               causal_conv1d_error *error);
+causal_conv1d_status cc1d_check_backward_inputs(const causal_conv1d_backward_args *args,
+                                                causal_conv1d_error *error);
+causal_conv1d_status cc1d_check_update_inputs(const causal_conv1d_update_args *args,
+                                              causal_conv1d_error *error);
+causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
+                                              const causal_conv1d_tensor *cu_seqlens,
+                                              causal_conv1d_error *error);
 
 causal_conv1d_status cc1d_check_forward(const causal_conv1d_forward_args *args,
                                         causal_conv1d_error *error);
 
 causal_conv1d_status cc1d_check_backward(const causal_conv1d_backward_args *args,
                                          causal_conv1d_error *error);
+
+causal_conv1d_status cc1d_check_update(const causal_conv1d_update_args *args,
+                                       causal_conv1d_error *error);
+
+causal_conv1d_status cc1d_check_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                              causal_conv1d_error *error);
 
 #endif

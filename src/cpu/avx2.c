@@ -67,6 +67,14 @@ INLINE vf vf_keep(vf a, int n)
     return _mm256_and_ps(a, _mm256_castsi256_ps(first(n)));
 }
 
+INLINE vf vf_keep_bits(vf a, const uint8_t *masks, int bits)
+{
+    __m256i m = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)masks));
+    m = _mm256_and_si256(m, _mm256_set1_epi32(bits));
+    __m256i none = _mm256_cmpeq_epi32(m, _mm256_setzero_si256());
+    return _mm256_andnot_ps(_mm256_castsi256_ps(none), a);
+}
+
 INLINE vf vf_shift(vf prev, vf cur, int k)
 {
     __m256i p = _mm256_castps_si256(prev), c = _mm256_castps_si256(cur);

@@ -66,17 +66,36 @@ INLINE vf vf_keep(vf a, int n)
     return _mm512_maskz_mov_ps(first(n), a);
 }
 
+INLINE vf vf_keep_bits(vf a, const uint8_t *masks, int bits)
+{
+    __m512i m = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)masks));
+    return _mm512_maskz_mov_ps(_mm512_test_epi32_mask(m, _mm512_set1_epi32(bits)), a);
+}
+
 INLINE vf vf_shift(vf prev, vf cur, int k)
 {
-#define CASE(k) \
-    case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, VL - k));
     __m512i p = _mm512_castps_si512(prev), c = _mm512_castps_si512(cur);
     switch (k) {
-    CASE(1) CASE(2) CASE(3) CASE(13) CASE(14) CASE(15) case VL:
-        return prev;
-        default : return cur;
-    }
+#define CASE(k) \
+    case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, VL - k));
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+        CASE(5)
+        CASE(6)
+        CASE(7)
+        CASE(9)
+        CASE(10)
+        CASE(11)
+        CASE(12)
+        CASE(13)
+        CASE(14)
+        CASE(15)
 #undef CASE
+    case VL: return prev;
+    default: return cur;
+    }
 }
 
 INLINE vf from_bf16(__m256i h)

@@ -1,7 +1,8 @@
 /* The backward algorithms over an ISA vocabulary, in one pass over x, dout and dx.  With g the
  * gradient of the preactivation, g = dout * silu'(v) or dout:
- *   dx[t] = sum_k w[k] g[t+W-1-k],  dw[k] = sum_t g[t] x[t-(W-1)+k],  dbias = sum_t g[t]
- * dx runs W-1 times behind g.  Beyond a tile's last time g is recomputed, not summed. */
+ *   dx[u] = sum_k w[k] g[u+W-1-k],  dw[k] = sum_t g[t] x[t-(W-1)+k],  dbias = sum_t g[t]
+ * dx[u] for u < 0 is the gradient of the initial states; the last W-1 also get that of the final
+ * states.  dx runs W-1 times behind g.  Beyond a tile's last time g is recomputed, not summed. */
 
 INLINE vf gradient(vf dout, const vf *tap, const vf *w, const int W, const bool silu_on)
 {
@@ -15,24 +16,40 @@ INLINE void accumulate(vf *sum, vf g, const vf *tap, const int W)
     sum[W] = vf_add(sum[W], g);
 }
 
-/* dx of the vector whose gradients are g, followed by those of next. */
-INLINE vf dx_time(vf g, vf next, const vf *w, const int W)
+/* The place in the final states of column t of a sequence; negative if it is not among them. */
+INLINE int64_t final_column(const cc1d_sequence *s, int64_t t, const int W)
 {
-    vf dx = vf_mul(w[W - 1], g);
-    EACH (j, W - 1) dx = vf_fma(w[W - 2 - j], vf_shift(g, next, VL - 1 - j), dx);
-    return dx;
+    return t - s->length + W - 1;
 }
 
-/* g of the n times from t on (lanes beyond are 0), its taps in tap. */
-INLINE vf gradient_time(const char *x, const char *dout, vf prev, vf *cur, vf *tap, int64_t n,
-                        const vf *w, const causal_conv1d_dtype dtype, const int W,
-                        const bool silu_on)
+INLINE float load_dfinal(const cc1d_args *args, const cc1d_sequence *s, int64_t d, int64_t j,
+                         causal_conv1d_dtype dtype)
 {
-    vf g;
-    load_or_part(cur, x, dtype, n);
-    load_or_part(&g, dout, dtype, n);
-    shift_taps(tap, prev, *cur, W);
+    return load_scalar(at(&args->dfinal_states, dtype, s->state, d, j), dtype);
+}
+
+/* A row of time as the backward walks it: what stands in registers between two vectors. */
+typedef struct time_row {
+    const char *x, *dout;
+    const uint8_t *masks; /* NULL: every tap counts */
+    vf prev;              /* x of the vector before */
+} time_row;
+
+/* g at the n <= VL times from t on; lanes beyond are 0.  tap has the taps that count. */
+INLINE vf gradient_time(time_row *row, int64_t t, int64_t n, vf *tap, const vf *w,
+                        const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+{
+    const int64_t size = (int64_t)cc1d_dtype_size(dtype);
+    vf cur, g;
+    load_or_part(&cur, row->x + t * size, dtype, n);
+    load_or_part(&g, row->dout + t * size, dtype, n);
+    shift_taps(tap, row->prev, cur, W);
+    row->prev = cur;
+    const bool whole = !row->masks || all_full(row->masks + t, W);
+    if (!whole)
+        EACH (k, W) tap[k] = vf_keep_bits(tap[k], row->masks + t, 1 << k);
     g = gradient(g, tap, w, W, silu_on);
+    if (!whole) g = vf_keep_bits(g, row->masks + t, ALL_TAPS);
     if (n < VL) { /* 0 * Inf must not reach the sums from lanes that do not exist */
         g = vf_keep(g, (int)n);
         EACH (k, W) tap[k] = vf_keep(tap[k], (int)n);
@@ -40,125 +57,231 @@ INLINE vf gradient_time(const char *x, const char *dout, vf prev, vf *cur, vf *t
     return g;
 }
 
-INLINE void backward_time(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
-                          float *partial, const causal_conv1d_dtype dtype, const int W,
-                          const bool silu_on)
+/* dx of the vector at time t, whose gradients are g, followed by those of next. */
+INLINE vf dx_time(vf g, vf next, const uint8_t *masks, int64_t t, const vf *w, const int W)
 {
-    const int64_t size = (int64_t)cc1d_dtype_size(dtype);
-    const int64_t dim = args->x.size[1], seqlen = args->x.size[2], end = tile->time_end;
+    if (masks && !(all_full(masks + t, W) && all_full(masks + t + VL, W))) {
+        vf dx = vf_mul(w[W - 1], g);
+        EACH (j, W - 1) {
+            const int k = W - 2 - j;
+            vf shifted = vf_shift(vf_keep_bits(g, masks + t, 1 << k),
+                                  vf_keep_bits(next, masks + t + VL, 1 << k), VL - 1 - j);
+            dx = vf_fma(w[k], shifted, dx);
+        }
+        return dx;
+    }
+    vf dx = vf_mul(w[W - 1], g);
+    EACH (j, W - 1) dx = vf_fma(w[W - 2 - j], vf_shift(g, next, VL - 1 - j), dx);
+    return dx;
+}
+
+/* dx + what dfinal_states gives back to the VL columns from t on. */
+INLINE vf add_dfinal_time(vf dx, const cc1d_args *args, const cc1d_sequence *s, int64_t d,
+                          int64_t t, const causal_conv1d_dtype dtype, const int W)
+{
+    float row[VL] = {0};
+    if (!args->dfinal_states.dtype || final_column(s, t + VL, W) <= 0) return dx;
+    for (int64_t u = t; u < t + VL && u < s->length; u++)
+        if (final_column(s, u, W) >= 0)
+            row[u - t] = load_dfinal(args, s, d, final_column(s, u, W), dtype);
+    return vf_add(dx, vf_load(row, CAUSAL_CONV1D_FLOAT32));
+}
+
+/* The gradient of the initial states of channel d, g being the vector at time 0. */
+INLINE void dinitial_time(const cc1d_args *args, const cc1d_sequence *s, int64_t d, vf g,
+                          const uint8_t *masks, const float *channel,
+                          const causal_conv1d_dtype dtype, const int W)
+{
+    float row[VL];
+    if (!args->dinitial_states.dtype) return;
+    vf_store(row, CAUSAL_CONV1D_FLOAT32, g);
+    for (int64_t j = 0; j < W - 1; j++) {
+        int64_t u = j - (W - 1);
+        float sum = final_column(s, u, W) >= 0 && args->dfinal_states.dtype
+                        ? load_dfinal(args, s, d, final_column(s, u, W), dtype)
+                        : 0;
+        for (int64_t t = 0; t <= j && t < s->length; t++)
+            if (!masks || masks[t] >> (j - t) & 1) sum += channel[j - t] * row[t];
+        store_scalar(at(&args->dinitial_states, dtype, s->state, d, j), dtype, sum);
+    }
+}
+
+INLINE void backward_time(const cc1d_args *args, const cc1d_tile *tile, float *partial,
+                          const causal_conv1d_dtype dtype, const int W)
+{
+    const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = args->x.size[1];
+    const bool silu_on = args->silu;
     for (int64_t d = tile->dim_begin; d < tile->dim_end; d++) {
         float channel[CC1D_MAX_WIDTH + 1];
         vf w[CC1D_MAX_WIDTH + 1], sum[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
         load_channel(&args->weight, &args->bias, d, W, channel);
         EACH (k, W + 1) w[k] = vf_set(channel[k]), sum[k] = vf_set(0);
         for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
-            const char *x = at(&args->x, dtype, b, d, 0);
-            const char *dout = at(&args->dout, dtype, b, d, 0);
-            char *dx = at(&args->dx, dtype, b, d, 0);
+            const cc1d_sequence s = cc1d_sequence_at(args, b);
+            const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
+            time_row row = {at(&args->x, dtype, s.batch, d, s.start),
+                            at(&args->dout, dtype, s.batch, d, s.start),
+                            args->masks ? args->masks + s.batch * s.length : NULL, vf_set(0)};
+            char *dx = at(&args->dx, dtype, s.batch, d, s.start);
             int64_t t = tile->time_begin;
-            vf prev = history(x, dtype, t), g = vf_set(0), next = vf_set(0), cur;
+            vf g = vf_set(0), next = vf_set(0);
+            if (t < end) row.prev = history(args, &s, d, row.x, dtype, W, t);
             for (; t < end; t += VL) {
-                next = gradient_time(x + t * size, dout + t * size, prev, &cur, tap, end - t, w,
-                                     dtype, W, silu_on);
+                next = gradient_time(&row, t, end - t, tap, w, dtype, W, silu_on);
                 accumulate(sum, next, tap, W);
-                if (t > tile->time_begin)
-                    vf_store(dx + (t - VL) * size, dtype, dx_time(g, next, w, W));
-                prev = cur, g = next;
+                if (t > tile->time_begin) {
+                    vf v = dx_time(g, next, row.masks, t - VL, w, W);
+                    v = add_dfinal_time(v, args, &s, d, t - VL, dtype, W);
+                    vf_store(dx + (t - VL) * size, dtype, v);
+                }
+                if (t == 0) dinitial_time(args, &s, d, next, row.masks, channel, dtype, W);
+                g = next;
             }
+            if (s.length == 0 && t == 0)
+                dinitial_time(args, &s, d, g, row.masks, channel, dtype, W);
+            if (tile->time_begin >= end) continue;
             next = vf_set(0);
-            if (end < seqlen)
-                next = gradient_time(x + end * size, dout + end * size, prev, &cur, tap,
-                                     seqlen - end, w, dtype, W, silu_on);
-            store_or_part(dx + (t - VL) * size, dtype, dx_time(g, next, w, W), end - (t - VL));
+            if (end < s.length)
+                next = gradient_time(&row, end, s.length - end, tap, w, dtype, W, silu_on);
+            vf v = dx_time(g, next, row.masks, t - VL, w, W);
+            v = add_dfinal_time(v, args, &s, d, t - VL, dtype, W);
+            store_or_part(dx + (t - VL) * size, dtype, v, end - (t - VL));
         }
         EACH (k, W + 1) partial[k * dim + d] = vf_sum(sum[k]);
     }
 }
 
-/* The state that a vector of channels carries from one block of times to the next: the last
- * W-1 rows of g, and the sums. */
-typedef struct dim_state {
-    float g[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];
+/* A tile of channel rows: where its columns lie, and what each vector of channels carries from one
+ * block of times to the next. */
+typedef struct dim_rows {
+    const cc1d_args *args;
+    const cc1d_tile *tile;
+    cc1d_sequence sequence;
+    const uint8_t *masks; /* NULL: every tap counts */
+    int64_t x_step, dout_step, dx_step;
+    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];   /* weights and bias */
+    float states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE]; /* columns before time 0 */
+    float g[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];      /* of the last W-1 times */
     float sum[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];
-} dim_state;
+} dim_rows;
 
-/* Times [t, t + times) of one vector of n channels.  x, dout and dx point at time t; dx is
- * stored from time first on.  After a tile's last time (halo) nothing is summed, and past
- * time seqlen g is 0. */
-INLINE void backward_dim_block(const char *x, int64_t x_step, const char *dout, int64_t dout_step,
-                               char *dx, int64_t dx_step, int64_t t, int64_t times, int64_t first,
-                               int64_t seqlen, int64_t n, const float *rows, dim_state *state,
-                               int64_t i, const bool halo, const causal_conv1d_dtype dtype,
-                               const int W, const bool silu_on)
+/* What is stored for column u: v, with the gradient of the final states, in dx or dinitial. */
+INLINE void store_dx_dim(const dim_rows *r, int64_t u, int64_t i, int64_t n, vf v,
+                         const causal_conv1d_dtype dtype, const int W)
 {
-    const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32;
-    vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH], g[CC1D_MAX_WIDTH], sum[CC1D_MAX_WIDTH + 1];
-    EACH (k, W + 1) {
-        w[k] = vf_load(rows + k * CC1D_DIM_TILE + i, f32);
-        sum[k] = vf_load(&state->sum[k][i], f32);
+    const cc1d_sequence *s = &r->sequence;
+    const int64_t d = r->tile->dim_begin + i, j = final_column(s, u, W);
+    const int lanes = n < VL ? (int)n : VL;
+    float row[VL] = {0};
+    if (r->args->dfinal_states.dtype && j >= 0) {
+        for (int lane = 0; lane < lanes; lane++)
+            row[lane] = load_dfinal(r->args, s, d + lane, j, dtype);
+        v = vf_add(v, vf_load(row, CAUSAL_CONV1D_FLOAT32));
     }
-    EACH (k, W - 1) {
-        g[k + 1] = vf_load(&state->g[k][i], f32);
-        tap[k + 1] = vf_set(0);
-        if (t + k >= W - 1) load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
+    if (u >= 0) {
+        store_or_part(at(&r->args->dx, dtype, s->batch, d, s->start + u), dtype, v, n);
+        return;
     }
-    for (int64_t j = 0; j < times; j++) {
-        EACH (k, W - 1) tap[k] = tap[k + 1], g[k] = g[k + 1];
-        g[W - 1] = vf_set(0);
-        if (!halo || t + j < seqlen) {
-            load_or_part(&tap[W - 1], x + j * x_step, dtype, n);
-            load_or_part(&g[W - 1], dout + j * dout_step, dtype, n);
-            g[W - 1] = gradient(g[W - 1], tap, w, W, silu_on);
-            if (!halo) accumulate(sum, g[W - 1], tap, W);
-        }
-        if (t + j - (W - 1) < first) continue;
-        vf v = vf_mul(w[W - 1], g[0]);
-        EACH (k, W - 1) v = vf_fma(w[W - 2 - k], g[k + 1], v);
-        store_or_part(dx + (j - (W - 1)) * dx_step, dtype, v, n);
-    }
-    EACH (k, W + 1) vf_store(&state->sum[k][i], f32, sum[k]);
-    EACH (k, W - 1) vf_store(&state->g[k][i], f32, g[k + 1]);
+    vf_store(row, CAUSAL_CONV1D_FLOAT32, v);
+    for (int lane = 0; lane < lanes; lane++)
+        store_scalar(at(&r->args->dinitial_states, dtype, s->state, d + lane, u + W - 1), dtype,
+                     row[lane]);
 }
 
-INLINE void backward_dim(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
-                         float *partial, const causal_conv1d_dtype dtype, const int W,
-                         const bool silu_on)
+/* Times [t, t + times) of the vector of n channels that begins at channel i of the tile.  In the
+ * halo after a tile's last time nothing is summed, and past the sequence's end g is 0. */
+INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i, int64_t n,
+                               const bool halo, const causal_conv1d_dtype dtype, const int W,
+                               const bool silu_on)
+{
+    const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32;
+    const cc1d_sequence *s = &r->sequence;
+    const uint8_t full = (1 << W) - 1;
+    const int64_t d = r->tile->dim_begin + i;
+    /* The first column to store: the tile's, or of the initial states. */
+    const int64_t first =
+        r->tile->time_begin == 0 && r->args->dinitial_states.dtype ? 1 - W : r->tile->time_begin;
+    const char *x = at(&r->args->x, dtype, s->batch, d, s->start + t);
+    const char *dout = at(&r->args->dout, dtype, s->batch, d, s->start + t);
+    char *dx = at(&r->args->dx, dtype, s->batch, d, s->start + t);
+    vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH], g[CC1D_MAX_WIDTH], sum[CC1D_MAX_WIDTH + 1];
+    EACH (k, W + 1) {
+        w[k] = vf_load(&r->rows[k][i], f32);
+        sum[k] = vf_load(&r->sum[k][i], f32);
+    }
+    EACH (k, W - 1) g[k + 1] = vf_load(&r->g[k][i], f32);
+    load_window(tap, x, r->x_step, t, n, &r->states[0][i], dtype, W);
+    for (int64_t j = 0; j < times; j++) {
+        bool whole = true; /* every tap counts at the last W times */
+        EACH (k, W - 1) tap[k] = tap[k + 1], g[k] = g[k + 1];
+        g[W - 1] = vf_set(0);
+        if (r->masks)
+            for (int64_t u = t + j < W ? 0 : t + j - W + 1; u <= t + j && u < s->length; u++)
+                whole = whole && r->masks[u] == full;
+        if (!halo || t + j < s->length) {
+            load_or_part(&tap[W - 1], x + j * r->x_step, dtype, n);
+            load_or_part(&g[W - 1], dout + j * r->dout_step, dtype, n);
+            vf seen[CC1D_MAX_WIDTH];
+            if (whole)
+                EACH (k, W) seen[k] = tap[k];
+            else
+                mask_window(seen, tap, r->masks[t + j], W);
+            g[W - 1] = gradient(g[W - 1], seen, w, W, silu_on);
+            if (!whole && !r->masks[t + j]) g[W - 1] = vf_set(0);
+            if (!halo) accumulate(sum, g[W - 1], seen, W);
+        }
+        const int64_t u = t + j - (W - 1);
+        if (u < first) continue;
+        vf v = vf_mul(w[W - 1], g[0]);
+        if (whole) {
+            EACH (k, W - 1) v = vf_fma(w[W - 2 - k], g[k + 1], v);
+        } else {
+            EACH (k, W - 1) {
+                const int64_t later = u + k + 1;
+                if (later < s->length && (later < 0 || r->masks[later] >> (W - 2 - k) & 1))
+                    v = vf_fma(w[W - 2 - k], g[k + 1], v);
+            }
+        }
+        if (u >= 0 && !(r->args->dfinal_states.dtype && final_column(s, u, W) >= 0))
+            store_or_part(dx + (j - (W - 1)) * r->dx_step, dtype, v, n);
+        else
+            store_dx_dim(r, u, i, n, v, dtype, W);
+    }
+    EACH (k, W + 1) vf_store(&r->sum[k][i], f32, sum[k]);
+    EACH (k, W - 1) vf_store(&r->g[k][i], f32, g[k + 1]);
+}
+
+INLINE void backward_dim(const cc1d_args *args, const cc1d_tile *tile, float *partial,
+                         const causal_conv1d_dtype dtype, const int W)
 {
     enum { BLOCK = 16 };
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
-    const int64_t x_step = args->x.stride[2] * size, dout_step = args->dout.stride[2] * size,
-                  dx_step = args->dx.stride[2] * size, seqlen = args->x.size[2];
-    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];
-    dim_state state;
+    dim_rows r;
+    r.args = args, r.tile = tile;
+    r.x_step = args->x.stride[2] * size, r.dout_step = args->dout.stride[2] * size;
+    r.dx_step = args->dx.stride[2] * size;
     assert(dim <= CC1D_DIM_TILE);
-    load_channels(&args->weight, &args->bias, tile, W, rows);
-    memset(state.sum, 0, sizeof state.sum);
+    load_channels(&args->weight, &args->bias, tile, W, r.rows);
+    memset(r.sum, 0, (W + 1) * sizeof *r.sum);
+    memset(r.states, 0, (W - 1) * sizeof *r.states);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
-        memset(state.g, 0, sizeof state.g);
-        for (int64_t t = tile->time_begin; t < tile->time_end + W - 1;) {
-            const bool halo = t >= tile->time_end;
-            int64_t end = halo ? tile->time_end + W - 1 : tile->time_end;
+        r.sequence = cc1d_sequence_at(args, b);
+        r.masks = args->masks ? args->masks + r.sequence.batch * r.sequence.length : NULL;
+        int64_t length = r.sequence.length;
+        int64_t tile_end = tile->time_end < length ? tile->time_end : length;
+        if (tile->time_begin > 0 && tile->time_begin >= length) continue;
+        load_states(args, &r.sequence, tile, dtype, W, r.states);
+        memset(r.g, 0, (W - 1) * sizeof *r.g);
+        for (int64_t t = tile->time_begin; t < tile_end + W - 1;) {
+            const bool halo = t >= tile_end;
+            int64_t end = halo ? tile_end + W - 1 : tile_end;
             int64_t times = end - t < BLOCK ? end - t : BLOCK;
-            const char *x = at(&args->x, dtype, b, tile->dim_begin, t);
-            const char *dout = at(&args->dout, dtype, b, tile->dim_begin, t);
-            char *dx = at(&args->dx, dtype, b, tile->dim_begin, t);
-#define BLOCK_OF(n, halo)                                                                          \
-    backward_dim_block(x + i * size, x_step, dout + i * size, dout_step, dx + i * size, dx_step,   \
-                       t, times, tile->time_begin, seqlen, n, &rows[0][0], &state, i, halo, dtype, \
-                       W, silu_on)
-            for (int64_t i = 0; i < dim; i += VL) {
-                if (halo)
-                    BLOCK_OF(dim - i, true);
-                else if (dim - i < VL)
-                    BLOCK_OF(dim - i, false);
-                else
-                    BLOCK_OF(VL, false);
-            }
-#undef BLOCK_OF
+            for (int64_t i = 0; i < dim; i += VL)
+                backward_dim_block(&r, t, times, i, dim - i, halo, dtype, W, args->silu);
             t += times;
         }
     }
     for (int k = 0; k <= W; k++)
-        memcpy(partial + k * args->x.size[1] + tile->dim_begin, state.sum[k],
+        memcpy(partial + k * args->x.size[1] + tile->dim_begin, r.sum[k],
                (size_t)dim * sizeof(float));
 }

@@ -1,8 +1,9 @@
-/* The CPU back end: cut a call into tiles, pick the kernel, run the tiles on the caller's
- * threads, and add up the partial sums of the weight gradients. */
+/* The CPU back end: cut a call into tiles, pick the kernel, run the tiles on the caller's threads,
+ * add up the partial sums of the weight gradients, and move the states on. */
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../check.h"
 #include "dtype.h"
@@ -41,13 +42,6 @@ const cc1d_isa *cc1d_best_isa(void)
     return isa;
 }
 
-/* Tiles of a call: batch_tiles * time_tiles * dim_tiles, the last index running fastest. */
-typedef struct tiling {
-    int64_t batch, dim, seqlen;
-    int64_t batch_size, dim_size, time_size;
-    int64_t batch_tiles, dim_tiles, time_tiles;
-} tiling;
-
 static int64_t min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
@@ -63,50 +57,91 @@ static int64_t ceil_div(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* Elements of a tile: enough to make its set-up small, few enough to share out small calls. */
-enum { TILE = 16384, TIME_TILE = 8192, BATCH_TILE = 1024 };
-
-/* Time tiles are multiples of 64 elements, so that the vectors of one never straddle two. */
-static tiling make_tiling(const causal_conv1d_tensor *x, cc1d_layout layout, bool sum_batches)
-{
-    tiling t = {.batch = x->size[0], .dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
-    if (layout == CC1D_DIM) {
-        t.dim_size = max64(1, min64(t.dim, CC1D_DIM_TILE));
-        t.time_size = ceil_div(4 * TILE / t.dim_size, 64) * 64;
-    } else {
-        t.time_size = TIME_TILE;
-        t.dim_size = max64(1, TILE / 4 / max64(min64(t.seqlen, t.time_size), 1));
-    }
-    t.time_tiles = ceil_div(t.seqlen, t.time_size);
-    /* Partial sums cost memory: a tile of few times covers several batches. */
-    if (sum_batches && t.time_tiles == 1) t.batch_size = max64(1, BATCH_TILE / t.seqlen);
-    t.batch_tiles = ceil_div(t.batch, t.batch_size);
-    t.dim_tiles = ceil_div(t.dim, t.dim_size);
-    return t;
-}
-
-static int64_t tile_count(const tiling *t)
-{
-    return t->batch_tiles * t->time_tiles * t->dim_tiles;
-}
-
-static cc1d_tile tile_at(const tiling *t, int64_t index)
-{
-    int64_t d = index % t->dim_tiles * t->dim_size;
-    int64_t s = index / t->dim_tiles % t->time_tiles * t->time_size;
-    int64_t b = index / t->dim_tiles / t->time_tiles * t->batch_size;
-    return (cc1d_tile){b, min64(b + t->batch_size, t->batch), d, min64(d + t->dim_size, t->dim),
-                       s, min64(s + t->time_size, t->seqlen)};
-}
-
-static void for_range(const causal_conv1d_threads *threads, int64_t end, int64_t grain,
-                      causal_conv1d_body *body, void *context)
+void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t grain,
+                    causal_conv1d_body *body, void *context)
 {
     if (end <= 0) return;
     if (threads && threads->for_range && end > grain)
         threads->for_range(threads->user, 0, end, grain, body, context);
     else
         body(0, end, context);
+}
+
+/* Elements of a tile: enough to make its set-up small, few enough to share out small calls. */
+enum { TILE = 16384, TIME_TILE = 8192, BATCH_TILE = 1024 };
+
+/* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
+ * run fastest.  Packed sequences have their spans listed: a long one is cut by time, short ones
+ * share a span. */
+typedef struct tiling {
+    int64_t batch, dim, seqlen;
+    int64_t batch_size, dim_size, time_size;
+    int64_t spans, dim_tiles, time_tiles;
+    cc1d_tile *list; /* NULL: spans are a grid of batch_size by time_size */
+} tiling;
+
+static void list_spans(tiling *t, const cc1d_args *args)
+{
+    for (int64_t n = 0; n < t->batch; n++) {
+        int64_t length = cc1d_sequence_at(args, n).length;
+        cc1d_tile *last = t->spans ? &t->list[t->spans - 1] : NULL;
+        int64_t begin = 0;
+        if (last && last->time_begin == 0 && last->time_end + length <= t->time_size) {
+            last->batch_end = n + 1; /* time_end counts the times of all until the list is done */
+            last->time_end += length;
+            continue;
+        }
+        do {
+            int64_t end = min64(begin + t->time_size, length);
+            t->list[t->spans++] = (cc1d_tile){n, n + 1, 0, 0, begin, end};
+            begin = end;
+        } while (begin < length);
+    }
+}
+
+/* Depends on the shape, the layout and cu_seqlens alone.  Time tiles are multiples of 64 elements,
+ * so that the vectors of one never straddle two.  False: out of memory. */
+static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, bool sum_batches)
+{
+    const causal_conv1d_tensor *x = &args->x, *packed = &args->cu_seqlens;
+    *t = (tiling){.dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
+    t->batch = cc1d_present(packed) ? packed->size[0] - 1 : x->size[0];
+    if (layout == CC1D_DIM) {
+        t->dim_size = max64(1, min64(t->dim, CC1D_DIM_TILE));
+        t->time_size = ceil_div(4 * TILE / t->dim_size, 64) * 64;
+    } else {
+        t->time_size = TIME_TILE;
+        t->dim_size = max64(1, TILE / 4 / max64(min64(t->seqlen, t->time_size), 1));
+    }
+    t->dim_tiles = ceil_div(t->dim, t->dim_size);
+    if (cc1d_present(packed)) {
+        size_t most = (size_t)(t->batch + t->seqlen / t->time_size + 1);
+        if (!(t->list = malloc(most * sizeof *t->list))) return false;
+        list_spans(t, args);
+        return true;
+    }
+    t->time_tiles = max64(1, ceil_div(t->seqlen, t->time_size));
+    /* Partial sums cost memory: a tile of few times covers several batches. */
+    if (sum_batches && t->time_tiles == 1)
+        t->batch_size = max64(1, BATCH_TILE / max64(1, t->seqlen));
+    t->spans = ceil_div(t->batch, t->batch_size) * t->time_tiles;
+    return true;
+}
+
+static cc1d_tile tile_at(const tiling *t, int64_t index)
+{
+    int64_t d = index % t->dim_tiles * t->dim_size, span = index / t->dim_tiles;
+    cc1d_tile tile;
+    if (t->list) {
+        tile = t->list[span];
+    } else {
+        tile.batch_begin = span / t->time_tiles * t->batch_size;
+        tile.batch_end = min64(tile.batch_begin + t->batch_size, t->batch);
+        tile.time_begin = span % t->time_tiles * t->time_size;
+        tile.time_end = min64(tile.time_begin + t->time_size, t->seqlen);
+    }
+    tile.dim_begin = d, tile.dim_end = min64(d + t->dim_size, t->dim);
+    return tile;
 }
 
 /* Tiles that make it worth waking another thread. */
@@ -129,74 +164,155 @@ static cc1d_layout common_layout(const causal_conv1d_tensor *const *tensors, int
 }
 
 /* The ISA's kernels for a call, or the scalar ones. */
-static cc1d_kernels choose(const cc1d_isa *isa, cc1d_layout layout, const causal_conv1d_tensor *x,
-                           const causal_conv1d_tensor *weight, bool silu)
+static cc1d_kernels choose(const cc1d_isa *isa, cc1d_layout layout, const cc1d_args *args)
 {
     cc1d_kernels k = {0};
-    if (weight->size[1] <= CC1D_MAX_WIDTH)
-        k = isa->kernels(CC1D_VARIANT((int64_t)layout, x->dtype, weight->size[1], silu));
+    if (args->weight.size[1] <= CC1D_MAX_WIDTH)
+        k = isa->kernels(CC1D_VARIANT((int64_t)layout, args->x.dtype, args->weight.size[1]));
     return k.forward ? k : scalar_kernels(0);
 }
 
-typedef struct forward_run {
-    const causal_conv1d_forward_args *args;
-    cc1d_forward_kernel *kernel;
+/* A call under way. */
+typedef struct run {
+    cc1d_args args;
+    cc1d_kernels kernels;
     tiling tiling;
-} forward_run;
+    uint8_t *masks;
+    char *partials; /* of the backward: [span][W + 1][D] */
+    int64_t partial_bytes;
+} run;
+
+static void mask_times(int64_t begin, int64_t end, void *context)
+{
+    run *r = context;
+    const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
+    int64_t seqlen = seq_idx->size[1], width = r->args.weight.size[1];
+    const uint8_t full = (uint8_t)((1 << width) - 1);
+    for (int64_t i = begin, since = 0; i < end; i++) { /* since: times that the id has stayed */
+        int64_t b = i / seqlen, t = i % seqlen, id = cc1d_seq_idx(seq_idx, b, t);
+        if (t == 0) since = width; /* the columns before carry the first id */
+        if (t > 0) since = id == cc1d_seq_idx(seq_idx, b, t - 1) ? since + 1 : 1;
+        r->masks[i] = full;
+        if (since >= width && id >= 0) continue;
+        r->masks[i] = 0;
+        for (int64_t k = 0; k < width && id >= 0; k++)
+            if (cc1d_seq_idx(seq_idx, b, t - (width - 1) + k) == id)
+                r->masks[i] |= (uint8_t)(1 << k);
+    }
+}
+
+static void end_run(run *r)
+{
+    free(r->tiling.list);
+    free(r->masks);
+    free(r->partials);
+}
+
+/* Chooses kernels and tiles; false: out of memory. */
+static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *const *same_layout,
+                      int n, bool sum_batches, const causal_conv1d_threads *threads)
+{
+    cc1d_layout layout = common_layout(same_layout, n);
+    const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
+    r->kernels = choose(isa, layout, &r->args);
+    if (!make_tiling(&r->tiling, &r->args, layout, sum_batches)) return false;
+    if (!cc1d_present(seq_idx) || r->args.weight.size[1] > CC1D_MAX_WIDTH) return true;
+    int64_t count = seq_idx->size[0] * seq_idx->size[1];
+    if (!(r->masks = malloc((size_t)count + 64))) return false;
+    memset(r->masks + count, 0, 64);
+    cc1d_for_range(threads, count, TILE, mask_times, r);
+    r->args.masks = r->masks;
+    return true;
+}
 
 static void forward_tiles(int64_t begin, int64_t end, void *context)
 {
-    const forward_run *run = context;
+    const run *r = context;
     for (int64_t i = begin; i < end; i++) {
-        cc1d_tile tile = tile_at(&run->tiling, i);
-        run->kernel(run->args, &tile);
+        cc1d_tile tile = tile_at(&r->tiling, i);
+        r->kernels.forward(&r->args, &tile);
     }
 }
 
-void cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
-                      const causal_conv1d_threads *threads)
+static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads *threads)
 {
-    const causal_conv1d_tensor *const tensors[] = {&args->x, &args->out};
-    cc1d_layout layout = common_layout(tensors, 2);
-    forward_run run = {args, choose(isa, layout, &args->x, &args->weight, args->silu).forward,
-                       make_tiling(&args->x, layout, false)};
-    for_range(threads, tile_count(&run.tiling), tile_grain(&run.tiling), forward_tiles, &run);
+    const causal_conv1d_tensor *const same_layout[] = {&r->args.x, &r->args.out};
+    bool ok = begin_run(r, isa, same_layout, 2, false, threads);
+    if (ok)
+        cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(&r->tiling),
+                       forward_tiles, r);
+    end_run(r);
+    return ok;
 }
 
-typedef struct backward_run {
-    const causal_conv1d_backward_args *args;
-    cc1d_backward_kernel *kernel;
-    tiling tiling;
-    char *partials; /* [batch tile][time tile][W + 1][D] */
-    int64_t partial_bytes;
-} backward_run;
+causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
+                                      const causal_conv1d_threads *threads)
+{
+    run r = {.args = {.x = args->x,
+                      .weight = args->weight,
+                      .bias = args->bias,
+                      .seq_idx = args->seq_idx,
+                      .cu_seqlens = args->cu_seqlens,
+                      .states = args->initial_states,
+                      .out = args->out,
+                      .silu = args->silu}};
+    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
+    if (cc1d_present(&args->final_states)) cc1d_move_states(&r.args, &args->final_states, threads);
+    return CAUSAL_CONV1D_OK;
+}
+
+causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
+                                     const causal_conv1d_threads *threads)
+{
+    run r = {.args = {.x = args->x,
+                      .weight = args->weight,
+                      .bias = args->bias,
+                      .states = args->conv_state,
+                      .cache_seqlens = args->cache_seqlens,
+                      .conv_state_indices = args->conv_state_indices,
+                      .out = args->out,
+                      .silu = args->silu}};
+    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
+    cc1d_move_states(&r.args, &args->conv_state, threads);
+    return CAUSAL_CONV1D_OK;
+}
+
+void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                            const causal_conv1d_threads *threads)
+{
+    cc1d_args none = {.x = args->x, .cu_seqlens = args->cu_seqlens};
+    cc1d_move_states(&none, &args->states, threads);
+}
 
 static void backward_tiles(int64_t begin, int64_t end, void *context)
 {
-    const backward_run *run = context;
+    const run *r = context;
     for (int64_t i = begin; i < end; i++) {
-        cc1d_tile tile = tile_at(&run->tiling, i);
-        run->kernel(run->args, &tile,
-                    run->partials + i / run->tiling.dim_tiles * run->partial_bytes);
+        cc1d_tile tile = tile_at(&r->tiling, i);
+        r->kernels.backward(&r->args, &tile,
+                            r->partials + i / r->tiling.dim_tiles * r->partial_bytes);
     }
 }
+
+typedef struct reduction {
+    const run *run;
+    const causal_conv1d_tensor *dweight, *dbias;
+} reduction;
 
 /* Second pass: dweight and dbias of channels [begin, end), the partial sums in their order. */
 static void reduce_channels(int64_t begin, int64_t end, void *context)
 {
-    const backward_run *run = context;
-    const causal_conv1d_backward_args *args = run->args;
-    const causal_conv1d_tensor *dw = &args->dweight, *db = &args->dbias;
-    int64_t count = run->tiling.batch_tiles * run->tiling.time_tiles;
-    int64_t dim = run->tiling.dim, width = dw->size[1];
-    bool f64 = args->x.dtype == CAUSAL_CONV1D_FLOAT64;
-    for (int64_t row = 0; row <= width; row++) {
-        if (row == width && !cc1d_present(db)) break;
+    const reduction *reduce = context;
+    const run *r = reduce->run;
+    const causal_conv1d_tensor *dw = reduce->dweight, *db = reduce->dbias;
+    int64_t dim = r->tiling.dim, width = dw->size[1];
+    bool f64 = r->args.x.dtype == CAUSAL_CONV1D_FLOAT64;
+    for (int64_t row = 0; row < width + cc1d_present(db); row++)
         for (int64_t block = begin; block < end; block += 64) {
             double sum[64] = {0};
             int64_t n = min64(64, end - block);
-            for (int64_t p = 0; p < count; p++) {
-                const char *partial = run->partials + p * run->partial_bytes;
+            for (int64_t p = 0; p < r->tiling.spans; p++) {
+                const char *partial = r->partials + p * r->partial_bytes;
                 if (f64)
                     for (int64_t i = 0; i < n; i++)
                         sum[i] += ((const double *)partial)[row * dim + block + i];
@@ -213,26 +329,35 @@ static void reduce_channels(int64_t begin, int64_t end, void *context)
                     cc1d_store(db->data, db->dtype, d * db->stride[0], sum[i]);
             }
         }
-    }
 }
 
 causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_backward_args *args,
                                        const causal_conv1d_threads *threads)
 {
-    const causal_conv1d_tensor *const tensors[] = {&args->x, &args->dout, &args->dx};
-    cc1d_layout layout = common_layout(tensors, 3);
-    backward_run run = {args, choose(isa, layout, &args->x, &args->weight, args->silu).backward,
-                        make_tiling(&args->x, layout, true), NULL, 0};
-    int64_t tiles = tile_count(&run.tiling), bytes;
-    run.partial_bytes = (args->weight.size[1] + 1) * run.tiling.dim *
-                        (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
-    if (__builtin_mul_overflow(run.partial_bytes, run.tiling.batch_tiles * run.tiling.time_tiles,
-                               &bytes) ||
-        (uint64_t)bytes > SIZE_MAX)
-        return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    if (bytes > 0 && !(run.partials = malloc((size_t)bytes))) return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    for_range(threads, tiles, tile_grain(&run.tiling), backward_tiles, &run);
-    for_range(threads, run.tiling.dim, 1024, reduce_channels, &run);
-    free(run.partials);
-    return CAUSAL_CONV1D_OK;
+    run r = {.args = {.x = args->x,
+                      .weight = args->weight,
+                      .bias = args->bias,
+                      .seq_idx = args->seq_idx,
+                      .cu_seqlens = args->cu_seqlens,
+                      .states = args->initial_states,
+                      .dout = args->dout,
+                      .dfinal_states = args->dfinal_states,
+                      .dx = args->dx,
+                      .dinitial_states = args->dinitial_states,
+                      .silu = args->silu}};
+    const causal_conv1d_tensor *const same_layout[] = {&r.args.x, &r.args.dout, &r.args.dx};
+    int64_t bytes = 0;
+    bool ok = begin_run(&r, isa, same_layout, 3, true, threads);
+    r.partial_bytes = (args->weight.size[1] + 1) * r.tiling.dim *
+                      (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
+    ok = ok && !__builtin_mul_overflow(r.partial_bytes, r.tiling.spans, &bytes) &&
+         (uint64_t)bytes < SIZE_MAX && (r.partials = malloc((size_t)bytes + 1));
+    if (ok) {
+        reduction reduce = {&r, &args->dweight, &args->dbias};
+        cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r.tiling),
+                       backward_tiles, &r);
+        cc1d_for_range(threads, r.tiling.dim, 1024, reduce_channels, &reduce);
+    }
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }

@@ -67,10 +67,12 @@ static inline float cc1d_to_odd(double v)
 static inline size_t cc1d_dtype_size(causal_conv1d_dtype dtype)
 {
     switch (dtype) {
-    case CAUSAL_CONV1D_FLOAT32: return 4;
+    case CAUSAL_CONV1D_FLOAT32:
+    case CAUSAL_CONV1D_INT32: return 4;
     case CAUSAL_CONV1D_FLOAT16:
     case CAUSAL_CONV1D_BFLOAT16: return 2;
-    case CAUSAL_CONV1D_FLOAT64: return 8;
+    case CAUSAL_CONV1D_FLOAT64:
+    case CAUSAL_CONV1D_INT64: return 8;
     default: return 0;
     }
 }

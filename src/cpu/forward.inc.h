@@ -1,5 +1,6 @@
-/* The forward algorithms over an ISA vocabulary.  dtype, W and silu_on are constants in every
- * instance.  Taps are added in the order k = 0..W-1, by fma, on the bias: as the scalar code. */
+/* The forward algorithms over an ISA vocabulary.  dtype and W are constants in every instance;
+ * silu_on is not, nor the number of lanes, lest the code grow fourfold.  Taps are added in the
+ * order k = 0..W-1, by fma, on the bias: as the scalar code. */
 
 INLINE vf convolve(const vf *tap, const vf *w, const int W)
 {
@@ -28,35 +29,63 @@ INLINE void shift_taps(vf *tap, vf prev, vf cur, const int W)
 }
 
 /* The vector before time t of a row that starts at x. */
-INLINE vf history(const char *x, causal_conv1d_dtype dtype, int64_t t)
+INLINE vf history(const cc1d_args *args, const cc1d_sequence *s, int64_t d, const char *x,
+                  causal_conv1d_dtype dtype, const int W, int64_t t)
 {
     assert(t == 0 || t >= VL);
-    return t ? vf_load(x + (t - VL) * (int64_t)cc1d_dtype_size(dtype), dtype) : vf_set(0);
+    if (t) return vf_load(x + (t - VL) * (int64_t)cc1d_dtype_size(dtype), dtype);
+    if (!args->states.dtype) return vf_set(0);
+    float row[VL] = {0};
+    EACH (j, W - 1) row[VL - (W - 1) + j] = load_state(args, s, d, j, dtype);
+    return vf_load(row, CAUSAL_CONV1D_FLOAT32);
+}
+
+enum { ALL_TAPS = 0xff };
+
+/* Whether each of VL masks says that all W taps count. */
+INLINE bool all_full(const uint8_t *masks, const int W)
+{
+    const uint64_t full = ((1u << W) - 1) * UINT64_C(0x0101010101010101);
+    uint64_t any = 0, word;
+    EACH (i, VL / 8) {
+        memcpy(&word, masks + 8 * i, 8);
+        any |= word ^ full;
+    }
+    return any == 0;
 }
 
 /* Rows of time: each vector is loaded once and its taps are shifted out of it and the last. */
-INLINE void forward_time(const causal_conv1d_forward_args *args, const cc1d_tile *tile,
-                         const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
+                         const causal_conv1d_dtype dtype, const int W)
 {
     const int64_t size = (int64_t)cc1d_dtype_size(dtype);
-    for (int64_t b = tile->batch_begin; b < tile->batch_end; b++)
+    for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
+        const cc1d_sequence s = cc1d_sequence_at(args, b);
+        const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
+        const uint8_t *masks = args->masks ? args->masks + s.batch * s.length : NULL;
+        if (tile->time_begin >= end) continue;
         for (int64_t d = tile->dim_begin; d < tile->dim_end; d++) {
-            const char *x = at(&args->x, dtype, b, d, 0);
-            char *out = at(&args->out, dtype, b, d, 0);
+            const char *x = at(&args->x, dtype, s.batch, d, s.start);
+            char *out = at(&args->out, dtype, s.batch, d, s.start);
             float channel[CC1D_MAX_WIDTH + 1];
-            vf w[CC1D_MAX_WIDTH + 1], prev = history(x, dtype, tile->time_begin);
+            vf w[CC1D_MAX_WIDTH + 1], prev = history(args, &s, d, x, dtype, W, tile->time_begin);
             load_channel(&args->weight, &args->bias, d, W, channel);
             EACH (k, W + 1) w[k] = vf_set(channel[k]);
-            for (int64_t t = tile->time_begin; t < tile->time_end; t += VL) {
-                int64_t n = tile->time_end - t;
-                vf cur, tap[CC1D_MAX_WIDTH];
-                load_or_part(&cur, x + t * size, dtype, n);
+            for (int64_t t = tile->time_begin; t < end; t += VL) {
+                vf cur, v, tap[CC1D_MAX_WIDTH];
+                load_or_part(&cur, x + t * size, dtype, end - t);
                 shift_taps(tap, prev, cur, W);
-                vf v = convolve(tap, w, W);
-                store_or_part(out + t * size, dtype, silu_on ? silu(v) : v, n);
+                const bool whole = !masks || all_full(masks + t, W);
+                if (!whole)
+                    EACH (k, W) tap[k] = vf_keep_bits(tap[k], masks + t, 1 << k);
+                v = convolve(tap, w, W);
+                if (args->silu) v = silu(v);
+                if (!whole) v = vf_keep_bits(v, masks + t, ALL_TAPS);
+                store_or_part(out + t * size, dtype, v, end - t);
                 prev = cur;
             }
         }
+    }
 }
 
 /* The weights (rows 0..W-1) and bias (row W) of a tile's channels as rows of fp32, 0 behind. */
@@ -73,45 +102,84 @@ INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_t
         for (int k = 0; k <= W; k++) rows[k][n] = 0;
 }
 
-/* Rows of channels: for BLOCK times at once, each vector of channels keeps its window of the
- * last W rows in registers. */
-INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step, int64_t t,
-                              int64_t times, int64_t n, const float *rows,
-                              const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+/* The W-1 columns before time 0 of a tile's channels as rows of fp32; rows begin as 0. */
+INLINE void load_states(const cc1d_args *args, const cc1d_sequence *s, const cc1d_tile *tile,
+                        const causal_conv1d_dtype dtype, const int W, float rows[][CC1D_DIM_TILE])
 {
-    vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
-    EACH (k, W + 1) w[k] = vf_load(rows + k * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+    if (!args->states.dtype || tile->time_begin > 0) return;
+    for (int64_t d = tile->dim_begin; d < tile->dim_end; d++)
+        EACH (j, W - 1) rows[j][d - tile->dim_begin] = load_state(args, s, d, j, dtype);
+}
+
+/* The W-1 rows before time t of a vector of n channels, to tap[1..W-1]; x points at time t. */
+INLINE void load_window(vf *tap, const char *x, int64_t x_step, int64_t t, int64_t n,
+                        const float *states, const causal_conv1d_dtype dtype, const int W)
+{
     EACH (k, W - 1) {
-        tap[k + 1] = vf_set(0);
-        if (t + k >= W - 1) load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
-    }
-    for (int64_t i = 0; i < times; i++) {
-        EACH (k, W - 1) tap[k] = tap[k + 1];
-        load_or_part(&tap[W - 1], x + i * x_step, dtype, n);
-        vf v = convolve(tap, w, W);
-        store_or_part(out + i * out_step, dtype, silu_on ? silu(v) : v, n);
+        if (t + k < W - 1)
+            tap[k + 1] = vf_load(states + (t + k) * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+        else
+            load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
     }
 }
 
-INLINE void forward_dim(const causal_conv1d_forward_args *args, const cc1d_tile *tile,
-                        const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+/* The taps of one time of which some do not count. */
+INLINE void mask_window(vf *seen, const vf *tap, uint8_t mask, const int W)
+{
+    EACH (k, W) seen[k] = mask >> k & 1 ? tap[k] : vf_set(0);
+}
+
+/* Rows of channels: for `times` times at once, each vector of channels keeps its window of the
+ * last W rows in registers. */
+INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step, int64_t t,
+                              int64_t times, int64_t n, const float *rows, const float *states,
+                              const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
+                              const bool silu_on)
+{
+    const uint8_t full = (1 << W) - 1;
+    vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
+    EACH (k, W + 1) w[k] = vf_load(rows + k * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+    load_window(tap, x, x_step, t, n, states, dtype, W);
+    for (int64_t i = 0; i < times; i++) {
+        vf v;
+        EACH (k, W - 1) tap[k] = tap[k + 1];
+        load_or_part(&tap[W - 1], x + i * x_step, dtype, n);
+        if (!masks || masks[t + i] == full) {
+            v = convolve(tap, w, W);
+        } else {
+            vf seen[CC1D_MAX_WIDTH];
+            mask_window(seen, tap, masks[t + i], W);
+            v = convolve(seen, w, W);
+        }
+        if (silu_on) v = silu(v);
+        if (masks && masks[t + i] == 0) v = vf_set(0);
+        store_or_part(out + i * out_step, dtype, v, n);
+    }
+}
+
+INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
+                        const causal_conv1d_dtype dtype, const int W)
 {
     enum { BLOCK = 8 };
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
     const int64_t x_step = args->x.stride[2] * size, out_step = args->out.stride[2] * size;
-    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];
+    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE], states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];
     assert(dim <= CC1D_DIM_TILE);
     load_channels(&args->weight, &args->bias, tile, W, rows);
-    for (int64_t b = tile->batch_begin; b < tile->batch_end; b++)
-        for (int64_t t = tile->time_begin; t < tile->time_end; t += BLOCK) {
-            const char *x = at(&args->x, dtype, b, tile->dim_begin, t);
-            char *out = at(&args->out, dtype, b, tile->dim_begin, t);
-            int64_t times = tile->time_end - t < BLOCK ? tile->time_end - t : BLOCK, i = 0;
-            for (; i + VL <= dim; i += VL)
-                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
-                                  &rows[0][i], dtype, W, silu_on);
-            if (i < dim)
+    memset(states, 0, (W - 1) * sizeof *states);
+    for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
+        const cc1d_sequence s = cc1d_sequence_at(args, b);
+        const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
+        const uint8_t *masks = args->masks ? args->masks + s.batch * s.length : NULL;
+        if (tile->time_begin >= end) continue;
+        load_states(args, &s, tile, dtype, W, states);
+        for (int64_t t = tile->time_begin; t < end; t += BLOCK) {
+            const char *x = at(&args->x, dtype, s.batch, tile->dim_begin, s.start + t);
+            char *out = at(&args->out, dtype, s.batch, tile->dim_begin, s.start + t);
+            int64_t times = end - t < BLOCK ? end - t : BLOCK;
+            for (int64_t i = 0; i < dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, dim - i,
-                                  &rows[0][i], dtype, W, silu_on);
+                                  &rows[0][i], &states[0][i], masks, dtype, W, args->silu);
         }
+    }
 }

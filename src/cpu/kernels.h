@@ -10,12 +10,42 @@
 #include "../../include/causal_conv1d.h"
 
 /* The specialised widths.  Others, like fp64 and other strides, are served by the scalar code. */
-#define CC1D_WIDTHS(X) X(2) X(3) X(4)
-#define CC1D_MAX_WIDTH 4
+#define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define CC1D_MAX_WIDTH 8
 
 /* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack. */
 #define CC1D_DIM_TILE 256
 
+/* The tensors of any call, those it lacks absent, as the public structs describe them. */
+typedef struct cc1d_args {
+    causal_conv1d_tensor x, weight, bias, seq_idx, cu_seqlens;
+    causal_conv1d_tensor states; /* initial_states or conv_state: (.,D,L), L >= W-1 */
+    causal_conv1d_tensor cache_seqlens, conv_state_indices;
+    causal_conv1d_tensor out;
+    causal_conv1d_tensor dout, dfinal_states, dx, dinitial_states;
+    bool silu;
+    /* For the specialised widths, if there is seq_idx: bit k of [b * T + t] says whether tap k
+     * counts at time t, 0 stands for padding.  64 more bytes may be read. */
+    const uint8_t *masks;
+} cc1d_args;
+
+/* Sequence n of a call: columns [start, start + length) of batch row `batch`, after the history in
+ * the W-1 columns of its state row that begin at `column` and wrap around at L. */
+typedef struct cc1d_sequence {
+    int64_t batch, start, length;
+    int64_t state, column;
+} cc1d_sequence;
+
+cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n);
+
+/* Element i of a vector of indices, int32 or int64. */
+int64_t cc1d_index(const causal_conv1d_tensor *t, int64_t i);
+
+/* The id of column t of batch row b; columns before 0 carry the first one's. */
+int64_t cc1d_seq_idx(const causal_conv1d_tensor *seq_idx, int64_t b, int64_t t);
+
+/* Sequences [batch_begin, batch_end), channels [dim_begin, dim_end), and of each sequence the times
+ * [time_begin, time_end) as far as it has them. */
 typedef struct cc1d_tile {
     int64_t batch_begin, batch_end;
     int64_t dim_begin, dim_end;
@@ -30,22 +60,21 @@ typedef enum cc1d_layout {
 } cc1d_layout;
 
 /* Writes out over the tile. */
-typedef void cc1d_forward_kernel(const causal_conv1d_forward_args *args, const cc1d_tile *tile);
+typedef void cc1d_forward_kernel(const cc1d_args *args, const cc1d_tile *tile);
 
-/* Writes dx over the tile, and the sums over the tile's batches and times that dweight (rows
- * 0..W-1) and dbias (row W) are made of to partial[row * D + d] for the tile's channels:
- * double if x is fp64, else float. */
-typedef void cc1d_backward_kernel(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
-                                  void *partial);
+/* Writes dx over the tile, dinitial_states where it begins a sequence, and the sums over the tile's
+ * sequences and times that dweight (rows 0..W-1) and dbias (row W) are made of to
+ * partial[row * D + d] for the tile's channels: double if x is fp64, else float. */
+typedef void cc1d_backward_kernel(const cc1d_args *args, const cc1d_tile *tile, void *partial);
 
 typedef struct cc1d_kernels {
     cc1d_forward_kernel *forward;
     cc1d_backward_kernel *backward;
 } cc1d_kernels;
 
-/* A number for a layout, dtype of x, width and activation; width <= CC1D_MAX_WIDTH. */
-#define CC1D_VARIANT(layout, dtype, width, silu) \
-    ((((layout) * 8 + (dtype)) * (CC1D_MAX_WIDTH + 1) + (width)) * 2 + (silu))
+/* A number for a layout, dtype of x and width; width <= CC1D_MAX_WIDTH. */
+#define CC1D_VARIANT(layout, dtype, width) \
+    (((layout) * 8 + (dtype)) * (CC1D_MAX_WIDTH + 1) + (width))
 
 typedef struct cc1d_isa {
     const char *name;
@@ -63,10 +92,25 @@ const cc1d_isa *cc1d_best_isa(void);
 cc1d_forward_kernel cc1d_forward_scalar;
 cc1d_backward_kernel cc1d_backward_scalar;
 
-/* Run checked arguments with the kernels of one ISA. */
-void cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
+/* body over [0, end) on the caller's threads, if there are any and it is more than one grain. */
+void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t grain,
+                    causal_conv1d_body *body, void *context);
+
+/* Moves the states on: column j of `states` becomes column length - L + j of each sequence, counted
+ * on from args->states where it is negative (0 if there are none).  With cache_seqlens x is written
+ * into the ring instead.  `states` may be args->states.  Also writes 0 to args->out, if present,
+ * where conv_state_indices says padding. */
+void cc1d_move_states(const cc1d_args *args, const causal_conv1d_tensor *states,
                       const causal_conv1d_threads *threads);
+
+/* Run checked arguments with the kernels of one ISA. */
+causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
+                                      const causal_conv1d_threads *threads);
 causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_backward_args *args,
                                        const causal_conv1d_threads *threads);
+causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
+                                     const causal_conv1d_threads *threads);
+void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                            const causal_conv1d_threads *threads);
 
 #endif

@@ -32,13 +32,12 @@ typedef causal_conv1d_tensor tensor;
 #define NAME(name) name##_f64
 #include "scalar.inc.h"
 
-void cc1d_forward_scalar(const causal_conv1d_forward_args *args, const cc1d_tile *tile)
+void cc1d_forward_scalar(const cc1d_args *args, const cc1d_tile *tile)
 {
     (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? forward_f64 : forward_f32)(args, tile);
 }
 
-void cc1d_backward_scalar(const causal_conv1d_backward_args *args, const cc1d_tile *tile,
-                          void *partial)
+void cc1d_backward_scalar(const cc1d_args *args, const cc1d_tile *tile, void *partial)
 {
     if (args->x.dtype == CAUSAL_CONV1D_FLOAT64)
         backward_f64(args, tile, partial);

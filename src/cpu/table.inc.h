@@ -1,28 +1,24 @@
 /* The instances of the algorithms, and the ISA's table.  ISA, ISA_NAME, ISA_FEATURES are set. */
 
-#define LAYOUTS(X, W, dtype)   \
-    X(TIME, time, dtype, W, 0) \
-    X(TIME, time, dtype, W, 1) X(DIM, dim, dtype, W, 0) X(DIM, dim, dtype, W, 1)
+#define LAYOUTS(X, W, dtype) X(TIME, time, dtype, W) X(DIM, dim, dtype, W)
 #define INSTANCES(X, W) LAYOUTS(X, W, FLOAT32) LAYOUTS(X, W, FLOAT16) LAYOUTS(X, W, BFLOAT16)
 
-#define DEFINE(LAYOUT, layout, dtype, W, silu)                                                    \
-    static void forward_##layout##_##dtype##_##W##_##silu(const causal_conv1d_forward_args *args, \
-                                                          const cc1d_tile *tile)                  \
-    {                                                                                             \
-        forward_##layout(args, tile, CAUSAL_CONV1D_##dtype, W, silu);                             \
-    }                                                                                             \
-    static void backward_##layout##_##dtype##_##W##_##silu(                                       \
-        const causal_conv1d_backward_args *args, const cc1d_tile *tile, void *partial)            \
-    {                                                                                             \
-        backward_##layout(args, tile, partial, CAUSAL_CONV1D_##dtype, W, silu);                   \
+#define DEFINE(LAYOUT, layout, dtype, W)                                                        \
+    static void forward_##layout##_##dtype##_##W(const cc1d_args *args, const cc1d_tile *tile)  \
+    {                                                                                           \
+        forward_##layout(args, tile, CAUSAL_CONV1D_##dtype, W);                                 \
+    }                                                                                           \
+    static void backward_##layout##_##dtype##_##W(const cc1d_args *args, const cc1d_tile *tile, \
+                                                  void *partial)                                \
+    {                                                                                           \
+        backward_##layout(args, tile, partial, CAUSAL_CONV1D_##dtype, W);                       \
     }
 #define DEFINE_WIDTH(W) INSTANCES(DEFINE, W)
 CC1D_WIDTHS(DEFINE_WIDTH)
 
-#define CASE(LAYOUT, layout, dtype, W, silu)                             \
-    case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W, silu):    \
-        return (cc1d_kernels){forward_##layout##_##dtype##_##W##_##silu, \
-                              backward_##layout##_##dtype##_##W##_##silu};
+#define CASE(LAYOUT, layout, dtype, W)                          \
+    case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W): \
+        return (cc1d_kernels){forward_##layout##_##dtype##_##W, backward_##layout##_##dtype##_##W};
 #define CASE_WIDTH(W) INSTANCES(CASE, W)
 
 static cc1d_kernels kernels(int64_t variant)

@@ -5,6 +5,7 @@
  *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
  *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
  *   vf_keep(a, n)                              lanes from n on become 0
+ *   vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i] become 0
  *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
  *   vf_max vf_min (a, b)                       b if it is NaN
  *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in
@@ -50,4 +51,24 @@ INLINE void load_channel(const tensor *weight, const tensor *bias, int64_t d, co
     const int64_t first = d * weight->stride[0], step = weight->stride[1];
     EACH (k, W) taps_and_bias[k] = load_float(weight, first + k * step);
     taps_and_bias[W] = bias->dtype ? load_float(bias, d * bias->stride[0]) : 0;
+}
+
+/* One element whose dtype is known to the compiler. */
+INLINE float load_scalar(const char *p, causal_conv1d_dtype dtype)
+{
+    return (float)cc1d_load(p, dtype, 0);
+}
+
+INLINE void store_scalar(char *p, causal_conv1d_dtype dtype, float v)
+{
+    cc1d_store(p, dtype, 0, (double)v);
+}
+
+/* Column j of the W-1 before time 0 of a sequence. */
+INLINE float load_state(const cc1d_args *args, const cc1d_sequence *s, int64_t d, int64_t j,
+                        causal_conv1d_dtype dtype)
+{
+    int64_t column = s->column + j;
+    if (column >= args->states.size[2]) column -= args->states.size[2];
+    return load_scalar(at(&args->states, dtype, s->state, d, column), dtype);
 }

@@ -21,13 +21,6 @@
 #include <sys/mman.h>
 #endif
 
-/* forward_no_grad is forward without the gradient that Python registers for it, which would cost
- * every call a way through Python. */
-#define FORWARD_SCHEMA "(Tensor x, Tensor weight, Tensor? bias, bool silu) -> Tensor"
-#define BACKWARD_SCHEMA                                               \
-    "(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu)" \
-    " -> (Tensor dx, Tensor dweight, Tensor dbias)"
-
 static struct {
 #define X(result, name, parameters) result(*name) parameters;
     TORCH_FUNCTIONS(X)
@@ -42,7 +35,7 @@ static struct {
 
 /* The arguments and temporaries of a call, and what went wrong. */
 typedef struct call {
-    AtenTensorHandle owned[8];
+    AtenTensorHandle owned[16];
     int owned_count;
     causal_conv1d_status status;
     causal_conv1d_error error;
@@ -167,7 +160,24 @@ static void advise_huge_pages(const causal_conv1d_tensor *t)
 #endif
 }
 
-/* A new tensor of t's shape, dtype and device, strides as of torch.empty_like or contiguous. */
+/* A new tensor of t's shape, strides, dtype and device. */
+static causal_conv1d_tensor new_with_strides(call *c, causal_conv1d_tensor t,
+                                             AtenTensorHandle *handle)
+{
+    *handle = NULL;
+    if (torch.aoti_torch_empty_strided(t.ndim, t.size, t.stride, torch.dtypes[t.dtype], torch.cpu,
+                                       0, handle)) {
+        c->status = cc1d_fail(&c->error, CAUSAL_CONV1D_OUT_OF_MEMORY,
+                              "PyTorch could not allocate a tensor");
+        return t;
+    }
+    own(c, *handle);
+    torch.aoti_torch_get_data_ptr(*handle, &t.data);
+    advise_huge_pages(&t);
+    return t;
+}
+
+/* The same, with the strides of torch.empty_like or contiguous. */
 static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, bool keep_strides,
                                      AtenTensorHandle *handle)
 {
@@ -181,17 +191,7 @@ static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, boo
             stride *= t->size[order[i]] > 1 ? t->size[order[i]] : 1;
         }
     }
-    *handle = NULL;
-    if (torch.aoti_torch_empty_strided(out.ndim, out.size, out.stride, torch.dtypes[t->dtype],
-                                       torch.cpu, 0, handle)) {
-        c->status = cc1d_fail(&c->error, CAUSAL_CONV1D_OUT_OF_MEMORY,
-                              "PyTorch could not allocate a tensor");
-        return out;
-    }
-    own(c, *handle);
-    torch.aoti_torch_get_data_ptr(*handle, &out.data);
-    advise_huge_pages(&out);
-    return out;
+    return new_with_strides(c, out, handle);
 }
 
 static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
@@ -203,10 +203,32 @@ static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
 
 static const causal_conv1d_threads torch_threads = {lend_threads, NULL};
 
-static void forward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+/* out and, if wanted, final states of a call whose inputs are in args. */
+static void run_forward(call *c, causal_conv1d_forward_args *args, bool final_states,
+                        AtenTensorHandle results[2])
+{
+    c->status = cc1d_check_forward_inputs(args, &c->error);
+    if (c->status) return;
+    args->out = new_like(c, &args->x, true, &results[0]);
+    if (!c->status && final_states) {
+        /* Like x in its layout: channels-last states beside a channels-last x. */
+        causal_conv1d_tensor states = args->x;
+        bool packed = cc1d_present(&args->cu_seqlens), dim_first = states.stride[1] == 1;
+        states.size[0] = packed ? args->cu_seqlens.size[0] - 1 : args->x.size[0];
+        states.size[2] = args->weight.size[1] - 1;
+        states.stride[1] = dim_first ? 1 : states.size[2];
+        states.stride[2] = dim_first ? states.size[1] : 1;
+        states.stride[0] = states.size[1] * states.size[2];
+        args->final_states = new_with_strides(c, states, &results[1]);
+    }
+    if (!c->status) c->status = causal_conv1d_forward(args, &torch_threads, &c->error);
+}
+
+/* The plain call: no sequences, no states. */
+static void forward_plain(StableIValue *stack, uint64_t inputs, uint64_t outputs)
 {
     call c = {0};
-    AtenTensorHandle out = NULL;
+    AtenTensorHandle out[2] = {NULL, NULL};
     causal_conv1d_forward_args args = {
         .x = view(take_tensor(&c, stack[0])),
         .weight = view(take_tensor(&c, stack[1])),
@@ -214,10 +236,35 @@ static void forward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         .silu = stack[3] & 1,
     };
     (void)inputs, (void)outputs;
-    c.status = cc1d_check_inputs(&args.x, &args.weight, &args.bias, &c.error);
-    if (!c.status) args.out = new_like(&c, &args.x, true, &out);
-    if (!c.status) c.status = causal_conv1d_forward(&args, &torch_threads, &c.error);
-    finish(&c, stack, &out, 1);
+    run_forward(&c, &args, false, out);
+    finish(&c, stack, out, 1);
+}
+
+/* An empty tensor: a result that was not asked for. */
+static void new_empty(call *c, causal_conv1d_tensor like, AtenTensorHandle *handle)
+{
+    like.ndim = 1, like.size[0] = 0, like.stride[0] = 1;
+    if (!c->status) new_with_strides(c, like, handle);
+}
+
+static void forward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle results[2] = {NULL, NULL};
+    causal_conv1d_forward_args args = {
+        .x = view(take_tensor(&c, stack[0])),
+        .weight = view(take_tensor(&c, stack[1])),
+        .bias = view(take_optional(&c, stack[2])),
+        .seq_idx = view(take_optional(&c, stack[3])),
+        .cu_seqlens = view(take_optional(&c, stack[4])),
+        .initial_states = view(take_optional(&c, stack[5])),
+        .silu = stack[6] & 1,
+    };
+    bool final_states = stack[7] & 1;
+    (void)inputs, (void)outputs;
+    run_forward(&c, &args, final_states, results);
+    if (!final_states) new_empty(&c, args.x, &results[1]);
+    finish(&c, stack, results, 2);
 }
 
 static bool share_unit_stride(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b)
@@ -228,26 +275,30 @@ static bool share_unit_stride(const causal_conv1d_tensor *a, const causal_conv1d
 static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
 {
     call c = {0};
-    AtenTensorHandle dout = take_tensor(&c, stack[0]), results[3] = {NULL, NULL, NULL};
+    AtenTensorHandle dout = take_tensor(&c, stack[0]), results[4] = {NULL, NULL, NULL, NULL};
     causal_conv1d_backward_args args = {
         .dout = view(dout),
-        .x = view(take_tensor(&c, stack[1])),
-        .weight = view(take_tensor(&c, stack[2])),
-        .bias = view(take_optional(&c, stack[3])),
-        .silu = stack[4] & 1,
+        .dfinal_states = view(take_optional(&c, stack[1])),
+        .x = view(take_tensor(&c, stack[2])),
+        .weight = view(take_tensor(&c, stack[3])),
+        .bias = view(take_optional(&c, stack[4])),
+        .seq_idx = view(take_optional(&c, stack[5])),
+        .cu_seqlens = view(take_optional(&c, stack[6])),
+        .initial_states = view(take_optional(&c, stack[7])),
+        .silu = stack[8] & 1,
     };
     (void)inputs, (void)outputs;
-    c.status = cc1d_check_inputs(&args.x, &args.weight, &args.bias, &c.error);
-    if (!c.status) c.status = cc1d_check_dout(&args.dout, &args.x, &c.error);
+    c.status = cc1d_check_backward_inputs(&args, &c.error);
     if (!c.status) args.dx = new_like(&c, &args.x, true, &results[0]);
     if (!c.status) args.dweight = new_like(&c, &args.weight, false, &results[1]);
-    if (!c.status) {
-        causal_conv1d_tensor none = args.weight;
-        none.ndim = 1, none.size[0] = 0;
-        bool biased = cc1d_present(&args.bias);
-        args.dbias = new_like(&c, biased ? &args.bias : &none, false, &results[2]);
-        if (!biased) args.dbias.dtype = CAUSAL_CONV1D_NONE;
-    }
+    if (!c.status && cc1d_present(&args.bias))
+        args.dbias = new_like(&c, &args.bias, false, &results[2]);
+    else
+        new_empty(&c, args.weight, &results[2]);
+    if (!c.status && cc1d_present(&args.initial_states))
+        args.dinitial_states = new_like(&c, &args.initial_states, true, &results[3]);
+    else
+        new_empty(&c, args.x, &results[3]);
     /* Where dout lies across dx (a gradient that was transposed or expanded), a copy is faster. */
     if (!c.status && !share_unit_stride(&args.dout, &args.dx)) {
         AtenTensorHandle copy;
@@ -255,8 +306,81 @@ static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         if (!c.status) torch.aoti_torch_copy_(copy, dout, 0);
     }
     if (!c.status) c.status = causal_conv1d_backward(&args, &torch_threads, &c.error);
-    finish(&c, stack, results, 3);
+    finish(&c, stack, results, 4);
 }
+
+/* A (B,D) tensor as (B,D,1). */
+static void add_time(causal_conv1d_tensor *t)
+{
+    t->ndim = 3, t->size[2] = 1, t->stride[2] = 1;
+}
+
+static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle out = NULL;
+    causal_conv1d_update_args args = {
+        .x = view(take_tensor(&c, stack[0])),
+        .conv_state = view(take_tensor(&c, stack[1])),
+        .weight = view(take_tensor(&c, stack[2])),
+        .bias = view(take_optional(&c, stack[3])),
+        .silu = stack[4] & 1,
+        .cache_seqlens = view(take_optional(&c, stack[5])),
+        .conv_state_indices = view(take_optional(&c, stack[6])),
+    };
+    causal_conv1d_tensor x = args.x;
+    (void)inputs, (void)outputs;
+    if (x.ndim == 2) add_time(&args.x);
+    c.status = cc1d_check_update_inputs(&args, &c.error);
+    if (!c.status) args.out = new_like(&c, &x, true, &out);
+    if (!c.status && x.ndim == 2) add_time(&args.out);
+    if (!c.status) c.status = causal_conv1d_update(&args, &torch_threads, &c.error);
+    finish(&c, stack, &out, 1);
+}
+
+static void varlen_states(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle states = NULL;
+    causal_conv1d_tensor x = view(take_tensor(&c, stack[0]));
+    causal_conv1d_varlen_states_args args = {.cu_seqlens = view(take_tensor(&c, stack[1]))};
+    int64_t state_len = (int64_t)stack[2];
+    (void)inputs, (void)outputs;
+    if (x.ndim != 2)
+        c.status = cc1d_fail(&c.error, CAUSAL_CONV1D_BAD_SHAPE,
+                             "Expected 2D tensor x (total, dim), got %dD", x.ndim);
+    else if (state_len < 0)
+        c.status = cc1d_fail(&c.error, CAUSAL_CONV1D_BAD_SHAPE, "Expected state_len >= 0, got %lld",
+                             (long long)state_len);
+    if (!c.status) {
+        args.x = x;
+        args.x.ndim = 3, args.x.size[0] = 1, args.x.stride[0] = 0;
+        args.x.size[1] = x.size[1], args.x.stride[1] = x.stride[1];
+        args.x.size[2] = x.size[0], args.x.stride[2] = x.stride[0];
+        c.status = cc1d_check_packed_inputs(&args.x, &args.cu_seqlens, &c.error);
+    }
+    if (!c.status) {
+        causal_conv1d_tensor like = args.x; /* (N,D,L), channels-last as x usually is */
+        like.size[0] = args.cu_seqlens.size[0] - 1, like.size[2] = state_len;
+        like.stride[0] = state_len * like.size[1], like.stride[1] = 1;
+        like.stride[2] = like.size[1];
+        args.states = new_with_strides(&c, like, &states);
+    }
+    if (!c.status) c.status = causal_conv1d_varlen_states(&args, &torch_threads, &c.error);
+    finish(&c, stack, &states, 1);
+}
+
+/* The .._no_grad are the same without the gradient that Python registers, which would cost every
+ * call a way through Python; forward_plain is that with the fewest arguments. */
+#define FORWARD_SCHEMA                                                             \
+    "(Tensor x, Tensor weight, Tensor? bias, Tensor? seq_idx, Tensor? cu_seqlens," \
+    " Tensor? initial_states, bool silu, bool return_final_states)"                \
+    " -> (Tensor out, Tensor final_states)"
+
+#define BACKWARD_SCHEMA                                                           \
+    "(Tensor dout, Tensor? dfinal_states, Tensor x, Tensor weight, Tensor? bias," \
+    " Tensor? seq_idx, Tensor? cu_seqlens, Tensor? initial_states, bool silu)"    \
+    " -> (Tensor dx, Tensor dweight, Tensor dbias, Tensor dinitial_states)"
 
 static const struct {
     const char *name, *schema;
@@ -264,7 +388,16 @@ static const struct {
 } operations[] = {
     {"forward", "forward" FORWARD_SCHEMA, forward},
     {"forward_no_grad", "forward_no_grad" FORWARD_SCHEMA, forward},
+    {"forward_plain", "forward_plain(Tensor x, Tensor weight, Tensor? bias, bool silu) -> Tensor",
+     forward_plain},
     {"backward", "backward" BACKWARD_SCHEMA, backward},
+    {"backward_no_grad", "backward_no_grad" BACKWARD_SCHEMA, backward},
+    {"update",
+     "update(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias, bool silu,"
+     " Tensor? cache_seqlens, Tensor? conv_state_indices) -> Tensor",
+     update},
+    {"varlen_states", "varlen_states(Tensor x, Tensor cu_seqlens, int state_len) -> Tensor",
+     varlen_states},
 };
 
 #ifdef _WIN32
@@ -332,6 +465,8 @@ CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
     torch.dtypes[CAUSAL_CONV1D_FLOAT16] = torch.aoti_torch_dtype_float16();
     torch.dtypes[CAUSAL_CONV1D_BFLOAT16] = torch.aoti_torch_dtype_bfloat16();
     torch.dtypes[CAUSAL_CONV1D_FLOAT64] = torch.aoti_torch_dtype_float64();
+    torch.dtypes[CAUSAL_CONV1D_INT32] = torch.aoti_torch_dtype_int32();
+    torch.dtypes[CAUSAL_CONV1D_INT64] = torch.aoti_torch_dtype_int64();
     torch.cpu = torch.aoti_torch_device_type_cpu();
     const char *huge = getenv("CAUSAL_CONV1D_HUGE_PAGES");
     torch.huge_pages = !huge || strcmp(huge, "0") != 0;

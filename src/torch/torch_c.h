@@ -33,6 +33,8 @@ typedef uint64_t StableIValue; /* a handle, an integer, or a pointer to the cell
     X(int32_t, aoti_torch_dtype_float16, (void))                                                  \
     X(int32_t, aoti_torch_dtype_bfloat16, (void))                                                 \
     X(int32_t, aoti_torch_dtype_float64, (void))                                                  \
+    X(int32_t, aoti_torch_dtype_int32, (void))                                                    \
+    X(int32_t, aoti_torch_dtype_int64, (void))                                                    \
     X(int32_t, aoti_torch_device_type_cpu, (void))                                                \
     X(AOTITorchError, aoti_torch_get_data_ptr, (AtenTensorHandle, void **))                       \
     X(AOTITorchError, aoti_torch_get_dim, (AtenTensorHandle, int64_t *))                          \
