@@ -145,6 +145,32 @@ INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
     }
 }
 
+/* In each 128-bit lane of four vectors, the 4 x 4 transpose. */
+INLINE void transpose(vf *r)
+{
+    vf a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
+    vf c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm256_shuffle_ps(a, c, 0x44), r[1] = _mm256_shuffle_ps(a, c, 0xee);
+    r[2] = _mm256_shuffle_ps(b, d, 0x44), r[3] = _mm256_shuffle_ps(b, d, 0xee);
+}
+
+INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
+    transpose(column);
+    EACH (i, 4) column[i] = _mm256_permutevar8x32_ps(column[i], order);
+}
+
+INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
+{
+    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+    vf r[4];
+    EACH (i, 4) r[i] = _mm256_permutevar8x32_ps(column[i], order);
+    transpose(r);
+    EACH (i, 4) vf_store(p + i * VL * (int)cc1d_dtype_size(dtype), dtype, r[i]);
+}
+
 /* A NaN in b stays one, in these two. */
 INLINE vf vf_max(vf a, vf b)
 {
@@ -174,6 +200,7 @@ INLINE vf vf_reciprocal(vf a)
 #include "sigmoid.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"
+#include "update.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

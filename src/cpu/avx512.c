@@ -148,6 +148,37 @@ INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
                                                                  : _mm512_cvtps_ph(a, NEAREST));
 }
 
+/* In each 128-bit lane of four vectors, the 4 x 4 transpose. */
+INLINE void transpose(vf *r)
+{
+    vf a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
+    vf c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
+    r[0] = _mm512_shuffle_ps(a, c, 0x44), r[1] = _mm512_shuffle_ps(a, c, 0xee);
+    r[2] = _mm512_shuffle_ps(b, d, 0x44), r[3] = _mm512_shuffle_ps(b, d, 0xee);
+}
+
+/* Lane 4 * i + j becomes lane 4 * j + i; its own inverse. */
+INLINE vf swap_lanes(vf a)
+{
+    return _mm512_permutexvar_ps(
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), a);
+}
+
+INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
+{
+    EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
+    transpose(column);
+    EACH (i, 4) column[i] = swap_lanes(column[i]);
+}
+
+INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
+{
+    vf r[4];
+    EACH (i, 4) r[i] = swap_lanes(column[i]);
+    transpose(r);
+    EACH (i, 4) vf_store(p + i * VL * (int)cc1d_dtype_size(dtype), dtype, r[i]);
+}
+
 /* A NaN in b stays one, in these two. */
 INLINE vf vf_max(vf a, vf b)
 {
@@ -178,6 +209,7 @@ INLINE vf vf_reciprocal(vf a)
 #include "sigmoid.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"
+#include "update.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

@@ -13,7 +13,7 @@
 static cc1d_kernels scalar_kernels(int64_t variant)
 {
     (void)variant;
-    return (cc1d_kernels){cc1d_forward_scalar, cc1d_backward_scalar};
+    return (cc1d_kernels){cc1d_forward_scalar, cc1d_backward_scalar, NULL};
 }
 
 static const cc1d_isa scalar = {"scalar", 0, scalar_kernels};
@@ -261,6 +261,25 @@ causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_f
     return CAUSAL_CONV1D_OK;
 }
 
+static void update_tiles(int64_t begin, int64_t end, void *context)
+{
+    const run *r = context;
+    for (int64_t i = begin; i < end; i++) {
+        cc1d_tile tile = tile_at(&r->tiling, i);
+        r->kernels.update(&r->args, &tile);
+    }
+}
+
+/* Whether the update kernels take these arguments, if the ISA has one. */
+static bool one_pass(const cc1d_args *args)
+{
+    const causal_conv1d_tensor *const tensors[] = {&args->x, &args->out}, *states = &args->states;
+    int64_t length = states->size[2], width = args->weight.size[1];
+    return args->x.size[2] == 1 && !cc1d_present(&args->cache_seqlens) &&
+           common_layout(tensors, 2) == CC1D_DIM && (length == width || length == width - 1) &&
+           (states->stride[2] == 1 || length == 1) && states->stride[1] == length;
+}
+
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
                                      const causal_conv1d_threads *threads)
 {
@@ -272,6 +291,15 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
                       .conv_state_indices = args->conv_state_indices,
                       .out = args->out,
                       .silu = args->silu}};
+    if (one_pass(&r.args)) {
+        r.kernels = choose(isa, CC1D_DIM, &r.args);
+        if (r.kernels.update) {
+            make_tiling(&r.tiling, &r.args, CC1D_DIM, false);
+            cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r.tiling),
+                           update_tiles, &r);
+            return CAUSAL_CONV1D_OK;
+        }
+    }
     if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
     cc1d_move_states(&r.args, &args->conv_state, threads);
     return CAUSAL_CONV1D_OK;

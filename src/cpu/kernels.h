@@ -67,9 +67,14 @@ typedef void cc1d_forward_kernel(const cc1d_args *args, const cc1d_tile *tile);
  * partial[row * D + d] for the tile's channels: double if x is fp64, else float. */
 typedef void cc1d_backward_kernel(const cc1d_args *args, const cc1d_tile *tile, void *partial);
 
+/* Writes out and moves the states on.  For T = 1, layout CC1D_DIM, states of L = W or W-1
+ * contiguous columns, no ring. */
+typedef void cc1d_update_kernel(const cc1d_args *args, const cc1d_tile *tile);
+
 typedef struct cc1d_kernels {
     cc1d_forward_kernel *forward;
     cc1d_backward_kernel *backward;
+    cc1d_update_kernel *update; /* NULL in the scalar code */
 } cc1d_kernels;
 
 /* A number for a layout, dtype of x and width; width <= CC1D_MAX_WIDTH. */

@@ -13,12 +13,20 @@
     {                                                                                           \
         backward_##layout(args, tile, partial, CAUSAL_CONV1D_##dtype, W);                       \
     }
-#define DEFINE_WIDTH(W) INSTANCES(DEFINE, W)
+#define DEFINE_UPDATE(W, dtype)                                                    \
+    static void update_##dtype##_##W(const cc1d_args *args, const cc1d_tile *tile) \
+    {                                                                              \
+        update_dim(args, tile, CAUSAL_CONV1D_##dtype, W);                          \
+    }
+#define DEFINE_WIDTH(W)  \
+    INSTANCES(DEFINE, W) \
+    DEFINE_UPDATE(W, FLOAT32) DEFINE_UPDATE(W, FLOAT16) DEFINE_UPDATE(W, BFLOAT16)
 CC1D_WIDTHS(DEFINE_WIDTH)
 
-#define CASE(LAYOUT, layout, dtype, W)                          \
-    case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W): \
-        return (cc1d_kernels){forward_##layout##_##dtype##_##W, backward_##layout##_##dtype##_##W};
+#define CASE(LAYOUT, layout, dtype, W)                                                             \
+    case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W):                                    \
+        return (cc1d_kernels){forward_##layout##_##dtype##_##W, backward_##layout##_##dtype##_##W, \
+                              update_##dtype##_##W};
 #define CASE_WIDTH(W) INSTANCES(CASE, W)
 
 static cc1d_kernels kernels(int64_t variant)

@@ -4,6 +4,7 @@
  *   vf_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
  *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
  *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
+ *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4
  *   vf_keep(a, n)                              lanes from n on become 0
  *   vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i] become 0
  *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
