@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .functional import causal_conv1d
+from .functional import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
 
 
 class CausalConv1d(nn.Module):
@@ -18,7 +18,11 @@ class CausalConv1d(nn.Module):
         activation: None, "silu" or "swish".
         device, dtype: of the parameters.
 
-    Input and output are (batch, dim, seqlen). Parameters are ``weight`` (dim, width) and ``bias``
+    Input and output are (batch, dim, seqlen). ``step`` takes the same input in pieces; between
+    them ``state`` (batch, dim, width) holds the last columns, or None before the first: save it,
+    restore it, move it like any tensor. It is no parameter or buffer and in no state_dict.
+
+    Parameters are ``weight`` (dim, width) and ``bias``
     (dim,) or None, initialised as ``nn.Conv1d(dim, dim, width, groups=dim)`` would.
     """
 
@@ -39,6 +43,7 @@ class CausalConv1d(nn.Module):
         self.dim, self.width, self.activation = dim, width, activation
         self.weight = nn.Parameter(torch.empty(dim, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
+        self.state: Tensor | None = None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -50,6 +55,28 @@ class CausalConv1d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``causal_conv1d(x, weight, bias, activation)``."""
         return causal_conv1d(x, self.weight, self.bias, self.activation)
+
+    def reset_state(self) -> None:
+        """Forgets what ``step`` has seen."""
+        self.state = None
+
+    def step(self, x: Tensor) -> Tensor:
+        """The output for the next columns of a stream, x being (batch, dim) or (batch, dim, seqlen).
+
+        The outputs of any chunks of a stream, one after the other, are the output for the whole:
+        without SiLU and in float32 to the bit. History counts as a constant in gradients.
+        """
+        if self.state is None:
+            self.state = x.new_zeros(x.shape[0], self.dim, self.width)
+        if x.dim() == 2 or x.shape[2] == 1:
+            return causal_conv1d_update(x, self.state, self.weight, self.bias, self.activation)
+        history = self.state[:, :, 1:].clone()  # the state moves on in place
+        columns = torch.cat([self.state, x.detach()], dim=2)
+        self.state.copy_(columns[:, :, x.shape[2] :])
+        out = causal_conv1d_fn(
+            x, self.weight, self.bias, initial_states=history, activation=self.activation
+        )
+        return out  # type: ignore[return-value]
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -23,17 +23,18 @@ sys.path[:0] = sys.argv[2:]
 import torch, causal_conv1d_mps as c
 from test_errors import BAD, B, W, X
 assert c.__file__.startswith(sys.argv[2])
-backward = torch.ops.causal_conv1d_mps.backward
+backward = torch.ops.causal_conv1d_mps.backward_no_grad
 for _ in range(int(sys.argv[1])):
     c.causal_conv1d(X, W, B, "silu")
-    backward(X, X.mT.contiguous().mT, W, None, True)
+    backward(X.mT.contiguous().mT, X[:, :, :2], X, W, B, None, None, X[:, :, 2:4], True)
+    c.causal_conv1d_update(X, X.clone(), W, B, "silu")
     for arguments, _ in BAD.values():
         try:
             c.causal_conv1d(*arguments)
         except ValueError:
             pass
     try:
-        backward(X[0], X, W, B, True)
+        backward(X[0], None, X, W, B, None, None, None, True)
     except RuntimeError:
         pass
 """

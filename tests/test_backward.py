@@ -109,10 +109,3 @@ def test_autograd_function_of_the_original():
     assert torch.equal(out, causal_conv1d(x, weight, bias, "silu"))
     out.sum().backward()
     assert x.grad is not None
-
-
-def test_second_derivatives_are_refused_not_wrong():
-    x, (weight, _) = make(1, 3, 5).requires_grad_(), parameters(3, 4)
-    (dx,) = torch.autograd.grad(causal_conv1d(x, weight, None, "silu").sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivatives"):
-        dx.sum().backward()

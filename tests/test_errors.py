@@ -12,6 +12,8 @@ from causal_conv1d_mps import (
     causal_conv1d_fn,
     causal_conv1d_fwd,
     causal_conv1d_ref,
+    causal_conv1d_varlen_fn,
+    causal_conv1d_varlen_states,
 )
 
 X, W, B = torch.randn(2, 4, 8), torch.randn(4, 3), torch.randn(4)
@@ -60,19 +62,37 @@ def test_activation(name):
         CausalConv1d(4, 3, activation=name)
 
 
-@pytest.mark.parametrize(
-    "argument",
-    [
-        {"seq_idx": torch.zeros(2, 8, dtype=torch.int32)},
-        {"initial_states": X[:, :, :2]},
-        {"return_final_states": True},
-        {"final_states_out": X[:, :, :2]},
-    ],
-    ids=lambda argument: next(iter(argument)),
-)
-def test_arguments_of_later_versions(argument):
-    with pytest.raises(NotImplementedError, match=f"{next(iter(argument))} is not implemented"):
-        causal_conv1d_fn(X, W, B, **argument)
+def test_sequences():
+    ids = torch.zeros(2, 8, dtype=torch.int32)
+
+    def wrong(text, *arguments, error=ValueError, function=causal_conv1d_fn, **options):
+        with pytest.raises(error, match=text):
+            function(*arguments, **options)
+
+    wrong("seq_idx excludes", X, W, B, ids, None, True, error=AssertionError)
+    wrong("seq_idx .*does not match", X, W, B, ids[:, 1:])
+    wrong("seq_idx of dtype int32 or int64", X, W, B, ids.float())
+    wrong("initial_states .*does not match", X, W, B, None, X[:, :, :3])
+    wrong("initial_states .*does not match", X, W, B, None, X[:, :, 0])
+    wrong("dtype", X, W, B, None, X[:, :, :2].double())
+    wrong("does not match", X, W, B, None, None, True, torch.full((2, 4, 3), 7.0))
+
+    packed = X[:1]
+    for cuts, text in (
+        ([0, 9], "does not match the total"),
+        ([1, 8], "begin with 0"),
+        ([0, 5, 3, 8], "never fall"),
+        ([], "sequences . 1 elements"),
+    ):
+        cuts = torch.tensor(cuts, dtype=torch.int64)
+        wrong(text, packed, W, B, cuts, function=causal_conv1d_varlen_fn)
+        wrong(text, packed[0].T, cuts, 3, function=causal_conv1d_varlen_states)
+    good = torch.tensor([0, 8])
+    wrong("batch 2", X, W, B, good, function=causal_conv1d_varlen_fn)
+    wrong("got None", packed, W, B, function=causal_conv1d_varlen_fn)
+    wrong("int32 or int64", packed, W, B, good.float(), function=causal_conv1d_varlen_fn)
+    wrong("does not match", packed, W, B, good, X[:, :, :2], function=causal_conv1d_varlen_fn)
+    wrong("state_len >= 0", packed[0].T, good, -1, function=causal_conv1d_varlen_states)
 
 
 def test_sizes_that_overflow():
@@ -92,14 +112,14 @@ def test_low_level_forward():
 
 
 def test_backward_of_a_bad_dout():
-    op = torch.ops.causal_conv1d_mps.backward
+    op = torch.ops.causal_conv1d_mps.backward_no_grad
     for dout, text in (
         (X[:, :, 1:], "Size 7 of dout in dimension 2 does not match"),
         (X[0], "dout"),
         (X.double(), "Expected dout of x's dtype"),
     ):
         with pytest.raises(RuntimeError, match=text):
-            op(dout, X, W, B, True)
+            op(dout, None, X, W, B, None, None, None, True)
 
 
 def test_good_and_bad_calls_leak_nothing():
@@ -113,7 +133,7 @@ def test_good_and_bad_calls_leak_nothing():
                     causal_conv1d(*BAD[case][0])
                 except ValueError:
                     pass
-            torch.ops.causal_conv1d_mps.backward(X, X, W, None, False)
+            torch.ops.causal_conv1d_mps.backward_no_grad(X, None, X, W, B, None, None, None, False)
         gc.collect()
 
     calls(2000)

@@ -8,23 +8,54 @@ from numerics import make, parameters
 from torch.utils.data import DataLoader
 
 import torch
-from causal_conv1d_mps import CausalConv1d, causal_conv1d, causal_conv1d_fn, causal_conv1d_ref
+from causal_conv1d_mps import (
+    CausalConv1d,
+    causal_conv1d,
+    causal_conv1d_fn,
+    causal_conv1d_ref,
+    causal_conv1d_varlen_fn,
+)
 
 OPS = torch.ops.causal_conv1d_mps
 
 
 @pytest.mark.parametrize("layout", ["channel-first", "channels-last", "padded"])
-@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("kind", ["bare", "bias", "states", "ids", "packed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_opcheck(dtype, with_bias, layout):
-    x = make(2, 5, 9, dtype, layout)
-    weight, bias = parameters(5, 4, bias=with_bias)
-    torch.library.opcheck(OPS.forward_no_grad.default, (x, weight, bias, True))
-    torch.library.opcheck(OPS.backward.default, (x, x, weight, bias, True))
-    for tensor in (x, weight, bias):
+def test_opcheck(dtype, kind, layout):
+    x = make(1, 5, 9, dtype, layout)
+    weight, bias = parameters(5, 4, bias=kind != "bare")
+    ids = torch.tensor([[0, 0, 0, 1, 1, -1, 2, 2, 2]]) if kind == "ids" else None
+    cuts = torch.tensor([0, 4, 9]) if kind == "packed" else None
+    states = make(2 if cuts is not None else 1, 5, 3, dtype) if kind in ("states", "packed") else None
+    final = make(*states.shape, dtype) if states is not None else None
+    arguments = (x, weight, bias, ids, cuts, states, True, states is not None)
+    torch.library.opcheck(OPS.forward_no_grad.default, arguments)
+    torch.library.opcheck(OPS.forward_plain.default, (x, weight, bias, True))
+    backward = (x, final, x, weight, bias, ids, cuts, states, True)
+    torch.library.opcheck(OPS.backward_no_grad.default, backward)
+    for tensor in (x, weight, bias, states):
         if tensor is not None:
             tensor.requires_grad_()
-    torch.library.opcheck(OPS.forward.default, (x, weight, bias, True))
+    torch.library.opcheck(OPS.forward.default, arguments)
+    torch.library.opcheck(OPS.backward.default, backward)
+
+
+@pytest.mark.parametrize("kind", ["plain", "ring", "pool"])
+def test_opcheck_update(kind):
+    weight, bias = parameters(5, 4)
+    lengths = torch.tensor([3, 9]) if kind == "ring" else None
+    indices = torch.tensor([2, -1]) if kind == "pool" else None
+    state = torch.randn(3 if kind == "pool" else 2, 5, 4)
+    for x in (torch.randn(2, 5), torch.randn(2, 5, 2)):
+        torch.library.opcheck(
+            OPS.update.default, (x, state, weight, bias, True, lengths, indices)
+        )
+
+
+def test_opcheck_varlen_states():
+    cuts = torch.tensor([0, 4, 4, 9], dtype=torch.int32)
+    torch.library.opcheck(OPS.varlen_states.default, (torch.randn(9, 5), cuts, 3))
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -80,8 +111,59 @@ def test_autocast_keeps_full_precision_parameters():
         out = layer(x)
         out.float().sum().backward()
     assert x.dtype == out.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
-    reference = causal_conv1d_ref(x, layer.weight, layer.bias, "silu")
+    reference = causal_conv1d_ref(x, layer.weight, layer.bias, activation="silu")
     torch.testing.assert_close(out, reference, rtol=2**-7, atol=1e-30)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compile_with_sequences(dynamic):
+    weight, bias = (t.requires_grad_() for t in parameters(8, 4))
+
+    def function(x, states, ids, cuts):
+        out, final = causal_conv1d_fn(x, weight, bias, None, states, True, activation="silu")
+        packed = causal_conv1d_varlen_fn(x[:1], weight, bias, cuts, activation="silu")
+        return out + packed, final * 2, causal_conv1d_fn(x, weight, bias, ids)
+
+    compiled = torch.compile(function, fullgraph=True, dynamic=dynamic)
+    for seqlen in (9, 17):
+        x, states = torch.randn(2, 8, seqlen, requires_grad=True), torch.randn(2, 8, 3)
+        ids, cuts = torch.randint(-1, 2, (2, seqlen)), torch.tensor([0, 4, seqlen])
+        expected, results = (f(x, states, ids, cuts) for f in (function, compiled))
+        torch.testing.assert_close(results, expected)
+        douts = [torch.randn_like(r) for r in results]
+        torch.testing.assert_close(
+            *(torch.autograd.grad(r, (x, weight, bias), douts) for r in (results, expected))
+        )
+
+
+def test_vmap_and_functional_transforms():
+    xs, (weight, bias) = torch.randn(4, 2, 5, 9), parameters(5, 4)
+    states, ids = torch.randn(4, 2, 5, 3), torch.randint(-1, 2, (4, 2, 9))
+    many = torch.randn(4, 5, 4)
+
+    def one(x, weight, states, ids):
+        return causal_conv1d_fn(x, weight, bias, ids, states, activation="silu")
+
+    def loop(function, *arguments):
+        return torch.stack([function(*parts) for parts in zip(*arguments, strict=True)])
+
+    shared = [weight] * 4
+    out = torch.vmap(one, in_dims=(0, None, 0, 0))(xs, weight, states, ids)
+    torch.testing.assert_close(out, loop(one, xs, shared, states, ids), rtol=0, atol=0)
+    out = torch.vmap(one)(xs, many, states, ids)
+    torch.testing.assert_close(out, loop(one, xs, many, states, ids), rtol=0, atol=0)
+
+    def gradient(function):
+        return torch.func.grad(
+            lambda weight, x: function(x, weight, bias, activation="silu").square().sum()
+        )
+
+    per_sample = torch.vmap(gradient(causal_conv1d), in_dims=(None, 0))(weight, xs)
+    expected = torch.stack([gradient(causal_conv1d_ref)(weight, x) for x in xs])
+    torch.testing.assert_close(per_sample, expected, rtol=1e-4, atol=1e-4)
+    twice = torch.func.grad(lambda w: gradient(causal_conv1d)(w, xs[0]).sum())(weight)
+    expected = torch.func.grad(lambda w: gradient(causal_conv1d_ref)(w, xs[0]).sum())(weight)
+    torch.testing.assert_close(twice, expected, rtol=1e-4, atol=1e-4)
 
 
 def work(seed):

@@ -78,6 +78,8 @@ static void finish(call *c, StableIValue *stack, const AtenTensorHandle *results
                                         [CAUSAL_CONV1D_BAD_DTYPE] = "dtype",
                                         [CAUSAL_CONV1D_BAD_DEVICE] = "device",
                                         [CAUSAL_CONV1D_BAD_MEMORY] = "memory",
+                                        [CAUSAL_CONV1D_BAD_VALUE] = "value",
+                                        [CAUSAL_CONV1D_BAD_COMBINATION] = "combination",
                                         [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory"};
     char text[sizeof c->error.message + 64];
     snprintf(text, sizeof text, "causal_conv1d_mps [%s] %s", kinds[c->status], c->error.message);
