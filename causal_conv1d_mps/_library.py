@@ -47,6 +47,8 @@ _ERRORS = {
     "dtype": ValueError,
     "device": ValueError,
     "memory": ValueError,
+    "value": ValueError,
+    "combination": AssertionError,
     "out of memory": MemoryError,
 }
 

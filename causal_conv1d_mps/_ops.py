@@ -128,51 +128,36 @@ def _save_backward(ctx: Any, inputs: tuple, output: Any) -> None:
 
 def _second_gradients(ctx: Any, *grads: Tensor) -> tuple:
     """The gradient of the backward operation, by differentiating the reference twice."""
+    names = ("dout", "dfinal", "x", "weight", "bias", "seq_idx", "cu_seqlens", "initial_states")
+    saved = dict(zip(names, ctx.saved_tensors, strict=True))
+    seq_idx, cu_seqlens = saved["seq_idx"], saved["cu_seqlens"]
     activation = "silu" if ctx.silu else None
-    saved = ctx.saved_tensors
-    with torch.enable_grad():
-        saved = [
-            t if t is None or not t.is_floating_point() or t.requires_grad
-            else t.detach().requires_grad_()
-            for t in saved
-        ]  # fmt: skip
-        dout, dfinal, x, weight, bias, seq_idx, cu_seqlens, initial = saved
+    variables = [n for n in ("x", "weight", "bias", "initial_states") if saved[n] is not None]
+    results = [n for n in ("dout", "dfinal") if saved[n] is not None]
+
+    def reference(*values: Tensor) -> tuple[Tensor, ...]:
+        t = dict.fromkeys(names) | dict(zip(variables, values, strict=True))
+        arguments = (t["x"], t["weight"], t["bias"])
         if cu_seqlens is not None:
-            out, final = causal_conv1d_varlen_ref(x, weight, bias, cu_seqlens, initial, activation)
-        elif seq_idx is not None:
-            out = causal_conv1d_ref(
-                x, weight, bias, initial, activation=activation, seq_idx=seq_idx
-            )
-            final = None
+            both = causal_conv1d_varlen_ref(*arguments, cu_seqlens, t["initial_states"], activation)
         else:
-            out, final = causal_conv1d_ref(
-                x, weight, bias, initial, return_final_states=True, activation=activation
+            final = seq_idx is None
+            both = causal_conv1d_ref(
+                *arguments, t["initial_states"], final, activation=activation, seq_idx=seq_idx
             )
-        outputs, douts = [out], [dout]
-        if dfinal is not None:
-            outputs.append(final)
-            douts.append(dfinal)
-        variables = [x, weight, bias, initial]
-        wanted = [v for v in variables if v is not None]
-        first = torch.autograd.grad(
-            outputs, wanted, douts, create_graph=True, allow_unused=True, materialize_grads=True
-        )
-        given = [g for g, v in zip(grads, variables, strict=True) if v is not None]
-        inputs = [t for t in saved if t is not None and t.is_floating_point()]
-        second = iter(
-            torch.autograd.grad(
-                [f for f in first if f.requires_grad],
-                inputs,
-                [g for g, f in zip(given, first, strict=True) if f.requires_grad],
-                create_graph=torch.is_grad_enabled(),
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
-    return (
-        *(None if t is None or not t.is_floating_point() else next(second) for t in saved),
-        None,
-    )
+            both = both if final else (both,)
+        return tuple(both[: len(results)])
+
+    def first_gradients(*values: Tensor) -> tuple[Tensor, ...]:
+        _, pull = torch.func.vjp(reference, *values[: len(variables)])
+        return pull(tuple(values[len(variables) :]))
+
+    inputs = [saved[n] for n in (*variables, *results)]
+    _, pull = torch.func.vjp(first_gradients, *inputs)
+    of_variables = dict(zip(("x", "weight", "bias", "initial_states"), grads, strict=True))
+    second = pull(tuple(of_variables[n] for n in variables))
+    found = dict(zip((*variables, *results), second, strict=True))
+    return (*(found.get(n) for n in names), None)
 
 
 def _in_front(tensor: Any, dim: int | None, size: int) -> Any:
@@ -235,7 +220,9 @@ torch.library.register_autograd("causal_conv1d_mps::forward", _gradients, setup_
 torch.library.register_autograd(
     "causal_conv1d_mps::backward", _second_gradients, setup_context=_save_backward
 )
-torch.library.register_vmap("causal_conv1d_mps::forward_no_grad", _batched(forward_no_grad, {0, 3, 5}))
+torch.library.register_vmap(
+    "causal_conv1d_mps::forward_no_grad", _batched(forward_no_grad, {0, 3, 5})
+)
 # dweight and dbias are sums over the batch: each mapped call has its own.
 torch.library.register_vmap("causal_conv1d_mps::backward_no_grad", _one_by_one(backward_no_grad))
 torch.library.register_vmap("causal_conv1d_mps::varlen_states", _one_by_one(varlen_states))

@@ -4,8 +4,9 @@ x's dtype at the end."""
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
+
+import torch
 from torch import Tensor
 
 
@@ -67,18 +68,34 @@ def causal_conv1d_varlen_ref(
     initial_states: Tensor | None = None,
     activation: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Out and final states of packed sequences x (1, dim, total), each computed by itself."""
-    outs, finals = [x[:, :, :0]], []
-    for n, (begin, end) in enumerate(zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True)):
-        before = None if initial_states is None else initial_states[n : n + 1]
-        sequence = x[:, :, int(begin) : int(end)]
-        out, final = causal_conv1d_ref(
-            sequence, weight, bias, before, return_final_states=True, activation=activation
-        )
-        outs.append(out)
-        finals.append(final)
-    none = x.new_zeros(0, x.shape[1], weight.shape[1] - 1)
-    return torch.cat(outs, dim=2), torch.cat([none, *finals])
+    """Out and final states of packed sequences x (1, dim, total), by picking every tap by index."""
+    total, width, dtype = x.shape[2], weight.shape[1], _wide(x, weight)
+    begins, ends = cu_seqlens[:-1].long(), cu_seqlens[1:].long()
+    if initial_states is None:
+        initial_states = x.new_zeros(begins.shape[0], x.shape[1], width - 1)
+    # One zero column keeps the indices valid where x or the states are empty.
+    columns = torch.nn.functional.pad(x[0], (0, 1))
+    states = torch.nn.functional.pad(initial_states.to(x.dtype), (0, 1)).movedim(1, 0)
+
+    def column(n: Tensor, u: Tensor) -> Tensor:
+        """Column u of sequence n, from its initial state if u < 0; (dim, *u.shape)."""
+        inside = columns[:, (begins[n] + u).clamp(0, total)]
+        before = states[:, n, (width - 1 + u).clamp(0, width - 1)]
+        return torch.where(u >= 0, inside, before)
+
+    times = torch.arange(total, device=x.device)
+    n = torch.searchsorted(ends, times, right=True)
+    out = x.new_zeros(x.shape[1], total, dtype=dtype)
+    for k in range(width if begins.shape[0] else 0):
+        tap = column(n, times - begins[n] - (width - 1) + k)
+        out = out + weight[:, k, None].to(dtype) * tap.to(dtype)
+    if bias is not None:
+        out = out + bias[:, None].to(dtype)
+    if activation is not None:
+        out = F.silu(out)
+    sequences = torch.arange(begins.shape[0], device=x.device)[:, None]
+    last = (ends - begins)[:, None] - (width - 1) + torch.arange(width - 1, device=x.device)
+    return out[None].to(x.dtype), column(sequences, last).movedim(0, 1)
 
 
 def causal_conv1d_update_ref(

@@ -1,8 +1,8 @@
 """What results are compared with: float64 references, and the bounds of docs/numerics.md."""
 
-import torch
 import torch.nn.functional as F
 
+import torch
 from causal_conv1d_mps import causal_conv1d_ref
 from causal_conv1d_mps.reference import causal_conv1d_varlen_ref
 
@@ -128,9 +128,7 @@ def assert_backward(
         steps * u * (g * alive).sum((0, 2)) + (g_error * alive).sum((0, 2)),
         None if states is None else (width + 5) * u * scale[3] + error[3],
     ]
-    checks = [
-        (expected[i], tolerances[i], tensors[i]) for i in range(4) if tensors[i] is not None
-    ]
+    checks = [(expected[i], tolerances[i], tensors[i]) for i in range(4) if tensors[i] is not None]
     for grad, (value, tolerance, tensor) in zip(grads, checks, strict=True):
         assert grad.shape == tensor.shape and grad.dtype == tensor.dtype
         assert_between(grad, value, tolerance + 1e-300)

@@ -103,7 +103,9 @@ def test_special_values_stay_in_their_window(dtype):
         assert out[0, 0, 10:14].isnan().all() and (~out.isfinite()).sum() <= 12
         before = causal_conv1d_ref(layout.double(), weight.double(), bias.double())
         assert torch.equal(out.isnan(), before.isnan())
-        assert (out[before == -torch.inf].abs().float() < 2e-36).all()  # PyTorch's own silu gives NaN
+        assert (
+            out[before == -torch.inf].abs().float() < 2e-36
+        ).all()  # PyTorch's own silu gives NaN
         assert (out[before == torch.inf] == torch.inf).all()
 
 

@@ -5,9 +5,9 @@ import itertools
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-import torch
 from numerics import DTYPES, LAYOUTS, assert_backward, assert_forward, make, parameters, reference
 
+import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,
@@ -68,7 +68,11 @@ def cases(draw):
     batch, seqlen = integer(1, 3), integer(0, 5) if draw(st.booleans()) else integer(6, 140)
     weight_dtype = draw(st.sampled_from([dtype, dtype, *DTYPES]))
     weight, bias = parameters(
-        dim, width, weight_dtype, draw(st.booleans()), draw(st.sampled_from([weight_dtype, *DTYPES]))
+        dim,
+        width,
+        weight_dtype,
+        draw(st.booleans()),
+        draw(st.sampled_from([weight_dtype, *DTYPES])),
     )
     kind = draw(st.sampled_from(["plain", "ids", "packed"]))
     sequences, count = {}, batch
@@ -92,7 +96,7 @@ def cases(draw):
 
 def describe(arguments, sequences):
     shapes = [None if t is None else (tuple(t.shape), t.stride(), t.dtype) for t in arguments[:3]]
-    return f"{shapes}, {arguments[3]}, {({k: v.shape for k, v in sequences.items()})}"
+    return f"{shapes}, {arguments[3]}, { ({k: v.shape for k, v in sequences.items()}) }"
 
 
 def test_drawn(draws):

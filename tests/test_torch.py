@@ -27,7 +27,9 @@ def test_opcheck(dtype, kind, layout):
     weight, bias = parameters(5, 4, bias=kind != "bare")
     ids = torch.tensor([[0, 0, 0, 1, 1, -1, 2, 2, 2]]) if kind == "ids" else None
     cuts = torch.tensor([0, 4, 9]) if kind == "packed" else None
-    states = make(2 if cuts is not None else 1, 5, 3, dtype) if kind in ("states", "packed") else None
+    states = (
+        make(2 if cuts is not None else 1, 5, 3, dtype) if kind in ("states", "packed") else None
+    )
     final = make(*states.shape, dtype) if states is not None else None
     arguments = (x, weight, bias, ids, cuts, states, True, states is not None)
     torch.library.opcheck(OPS.forward_no_grad.default, arguments)
@@ -48,9 +50,7 @@ def test_opcheck_update(kind):
     indices = torch.tensor([2, -1]) if kind == "pool" else None
     state = torch.randn(3 if kind == "pool" else 2, 5, 4)
     for x in (torch.randn(2, 5), torch.randn(2, 5, 2)):
-        torch.library.opcheck(
-            OPS.update.default, (x, state, weight, bias, True, lengths, indices)
-        )
+        torch.library.opcheck(OPS.update.default, (x, state, weight, bias, True, lengths, indices))
 
 
 def test_opcheck_varlen_states():

@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
-import torch
 from numerics import DTYPES, parameters
 
+import torch
 from causal_conv1d_mps import (
     causal_conv1d,
     causal_conv1d_fn,
@@ -43,7 +43,9 @@ def check(x, state, weight, bias, activation, cache_seqlens=None, indices=None):
 @pytest.mark.parametrize("pool", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_against_reference(dtype, pool, ring):
-    for width, extra, seqlen in itertools.product((1, 2, 3, 4, 5, 8, 9), (0, 1, 4), (None, 1, 2, 11)):
+    for width, extra, seqlen in itertools.product(
+        (1, 2, 3, 4, 5, 8, 9), (0, 1, 4), (None, 1, 2, 11)
+    ):
         state_len = width - 1 + extra
         if state_len == 0 and ring:
             continue
@@ -60,7 +62,11 @@ def test_against_reference(dtype, pool, ring):
 @pytest.mark.parametrize("seqlen", [1, 3])
 def test_views_of_x_and_state(seqlen):
     weight, bias = parameters(40, 4)
-    xs = [torch.randn(2, 40, seqlen), torch.randn(2, seqlen, 40).mT, torch.randn(2, 80, seqlen)[:, ::2]]
+    xs = [
+        torch.randn(2, 40, seqlen),
+        torch.randn(2, seqlen, 40).mT,
+        torch.randn(2, 80, seqlen)[:, ::2],
+    ]
     states = [
         lambda: torch.randn(2, 40, 4),
         lambda: torch.randn(2, 4, 40).mT,

@@ -11,4 +11,6 @@
 TORCH_FUNCTIONS(X)
 #undef X
 
-int main() {}
+int main()
+{
+}

@@ -21,7 +21,7 @@ static REAL NAME(silu_derivative)(REAL v)
 {
     v = -NAME(above)(-NAME(above)(v));
     REAL e = EXP(-v);
-    return (1 + v * e / (1 + e)) / (1 + e);
+    return (1 + v * (e / (1 + e))) / (1 + e);
 }
 
 /* Column t of sequence s, from its history if t < 0. */

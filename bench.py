@@ -1,0 +1,454 @@
+"""How fast causal_conv1d_mps is, against PyTorch, torch.compile and what memory allows at all.
+
+Every figure is a whole Python call.  In each round every contender is timed once, in an order
+that rotates, so that a slow spell of the machine hits all of them; tables show the minima.  The
+floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes as
+much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
+a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch.nn.functional as F
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+from torch._functorch import config as functorch_config
+
+import torch
+from causal_conv1d_mps import __version__, causal_conv1d, causal_conv1d_ref
+from causal_conv1d_mps._library import library
+from torch import Tensor
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+OURS, PYTORCH, COMPILED, FLOOR = "ours", "PyTorch", "torch.compile", "floor"
+MIN_SAMPLE = 2e-3  # seconds: reading the clock must not count, nor a timer interrupt
+CHECKED_ELEMENTS = 1 << 20  # of x, at the most: float64 references are slow and large
+TABLE_WIDTH = 116  # columns, whatever the terminal: wrapped lines still tell more than "..."
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration, always with a bias; channels-last is a transposed (B,T,D) tensor."""
+
+    batch: int
+    dim: int
+    seqlen: int
+    width: int = 4
+    activation: str | None = None
+    channels_last: bool = False
+
+    @property
+    def name(self) -> str:
+        """What tables and plot call it."""
+        size = f"{self.batch}x{self.dim}x{self.seqlen}x{self.width}"
+        return size + " SiLU" * bool(self.activation) + " ch-last" * self.channels_last
+
+    def tensors(self, dtype: torch.dtype, device: str) -> tuple[Tensor, ...]:
+        """Random x, weight, bias and dout."""
+        normal = partial(torch.randn, dtype=dtype, device=device)
+        if self.channels_last:
+            x = normal(self.batch, self.seqlen, self.dim).transpose(1, 2)
+        else:
+            x = normal(self.batch, self.dim, self.seqlen)
+        return x, normal(self.dim, self.width), normal(self.dim), torch.randn_like(x)
+
+
+CLASSIC = [
+    Case(1, 64, 128),
+    Case(2, 128, 256),
+    Case(4, 256, 512),
+    Case(1, 512, 1024),
+    Case(8, 64, 128),
+    Case(2, 128, 256, activation="silu"),
+]
+MODEL = [
+    Case(*size, activation="silu", channels_last=channels_last)
+    for size in ((1, 2048, 2048), (4, 2048, 2048), (1, 8192, 1024))
+    for channels_last in (False, True)
+]
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Milliseconds per call over the rounds; stddev in percent of the mean."""
+
+    minimum: float
+    median: float
+    stddev: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Stats:
+        """The statistics of one contender's samples."""
+        spread = statistics.pstdev(seconds) / statistics.mean(seconds)
+        return cls(1e3 * min(seconds), 1e3 * statistics.median(seconds), 100 * spread)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of a case; note says why torch.compile is missing, if it is."""
+
+    case: Case
+    stats: dict[str, Stats]
+    correct: bool
+    note: str
+
+    def ratio(self, one: str, other: str, of: str = "minimum") -> float:
+        """Time of one contender over that of another."""
+        return getattr(self.stats[one], of) / getattr(self.stats[other], of)
+
+
+# ---- what is measured
+
+
+def pytorch(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+    """The same out of PyTorch's own operations."""
+    dim, width = weight.shape
+    out = F.conv1d(x, weight[:, None], bias, padding=width - 1, groups=dim)[..., : x.shape[2]]
+    return F.silu(out) if activation else out
+
+
+def bound(function: Callable[..., Tensor], tensors: tuple[Tensor, ...], case: Case) -> Call:
+    """The call to time: forward, or if the tensors require gradients the backward pass alone."""
+    *inputs, dout = tensors
+    forward = partial(function, *inputs, case.activation)
+    if not inputs[0].requires_grad:
+        return forward
+    return partial(torch.autograd.grad, forward(), inputs, dout, retain_graph=True)
+
+
+def contenders(case: Case, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Call], str]:
+    """The calls to compare, and why torch.compile is not among them, if so."""
+    calls = {OURS: bound(causal_conv1d, tensors, case), PYTORCH: bound(pytorch, tensors, case)}
+    x, dout = tensors[0].detach(), tensors[-1]
+    calls[FLOOR] = partial(torch.add, x, dout) if tensors[0].requires_grad else x.clone
+    torch.compiler.reset()  # past some shapes of a function it would quietly stay eager
+    # Spelt out, the number of threads is sure to be in the key of the cache of compiled code.
+    options = {"cpp.threads": torch.get_num_threads()}
+    compiled = torch.compile(causal_conv1d_ref, dynamic=False, options=options)
+    try:
+        call = bound(compiled, tensors, case)
+        call()
+    except RuntimeError as error:
+        return calls, str(error).strip().splitlines()[0]
+    return {**calls, COMPILED: call}, ""
+
+
+def measure(
+    calls: dict[str, Call], rounds: int, synchronize: Callable[[], None]
+) -> dict[str, list[float]]:
+    """Seconds per call of every contender, a sample of each per round."""
+
+    def batch(call: Call, repeats: int) -> float:
+        synchronize()
+        start = perf_counter()
+        for _ in range(repeats):
+            call()
+        synchronize()
+        return perf_counter() - start
+
+    repeats = dict.fromkeys(calls, 1)
+    for name, call in calls.items():
+        # The fastest of three: one interrupt must not pass for a long call.
+        while min(batch(call, repeats[name]) for _ in range(3)) < MIN_SAMPLE:
+            repeats[name] *= 2
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for _ in range(rounds):
+        for name in names:
+            samples[name].append(batch(calls[name], repeats[name]) / repeats[name])
+        names.append(names.pop(0))
+    return samples
+
+
+# ---- whether it is right
+
+
+def within(result: Tensor, exact: Tensor, tolerance: Tensor) -> bool:
+    """Whether result is, or for 16 bits rounds, a value that close to the exact one."""
+    low, high = exact - tolerance, exact + tolerance
+    if result.dtype != torch.float32:
+        low, high = (limit.to(result.dtype).double() for limit in (low, high))
+    result = result.double()
+    return bool(((low <= result) & (result <= high)).all())
+
+
+def is_correct(case: Case, tensors: tuple[Tensor, ...], result: Any) -> bool:
+    """Compares what the timed call returned, on some channels, with float64.
+
+    Sums are allowed 1e-6 of the sum of their terms' magnitudes: 4 fma err by 4 * 2^-24 of it.
+    """
+    few = max(1, CHECKED_ELEMENTS // (case.batch * case.seqlen))
+    channels = torch.linspace(0, case.dim - 1, min(case.dim, few)).long()
+
+    def some(tensor: Tensor) -> Tensor:
+        return tensor.detach().cpu().index_select(1 if tensor.ndim == 3 else 0, channels)
+
+    x, weight, bias, dout = (some(tensor).double() for tensor in tensors)
+    terms = pytorch(x.abs(), weight.abs(), bias.abs(), None)
+    if not tensors[0].requires_grad:
+        exact, tolerance = pytorch(x, weight, bias, case.activation), 1e-6 * terms
+        if case.activation:  # |silu'| < 1.1; SiLU itself errs by 4 ulp, and below -87 absolutely
+            tolerance = 1.1 * tolerance + 4 * 2**-23 * exact.abs() + 2e-36
+        return within(some(result), exact, tolerance)
+
+    def gradients(x: Tensor, weight: Tensor, bias: Tensor, dout: Tensor, activation: str | None):
+        inputs = [tensor.requires_grad_() for tensor in (x, weight, bias)]
+        return torch.autograd.grad(pytorch(*inputs, activation), inputs, dout)
+
+    exact = gradients(x, weight, bias, dout, case.activation)
+    # |silu''| <= 0.5 carries the error of the preactivation into dout * silu'.  The sums over
+    # time are of n fp32 terms, whose roundings add up like sqrt(n) (Higham and Mary 2019).
+    scale = dout.abs() * (1 + terms) if case.activation else dout.abs()
+    magnitudes = gradients(*(t.detach().abs() for t in (x, weight, bias)), scale, None)
+    over_time = 1e-6 + 2**-23 * math.sqrt(case.batch * case.seqlen)
+    return all(
+        within(some(result[i]), exact[i], share * magnitudes[i])
+        for i, share in enumerate((1e-6, over_time, over_time))
+    )
+
+
+def benchmark(case: Case, args: argparse.Namespace) -> Row:
+    """Measures and checks one configuration."""
+    tensors = case.tensors(DTYPES[args.dtype], args.device)
+    for tensor in tensors[:-1]:
+        tensor.requires_grad_(args.backward)
+    with torch.set_grad_enabled(args.backward):
+        calls, note = contenders(case, tensors)
+    with torch.no_grad():
+        synchronize = torch.get_device_module(args.device).synchronize
+        samples = measure(calls, args.rounds, synchronize)
+    correct = is_correct(case, tensors, calls[OURS]())
+    return Row(case, {name: Stats.of(s) for name, s in samples.items()}, correct, note)
+
+
+# ---- how it is shown
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent."""
+    decimals = 2 - math.floor(math.log10(value)) if value else 0
+    return f"{value:.{max(0, decimals)}f}"
+
+
+def table(sections: list[list[Row]], floor: str) -> Table:
+    """The minima, as milliseconds and ratios."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    result.add_column("Config", no_wrap=True)
+    for header in (
+        *("ours\n(ms)", "PyTorch\n(ms)", "Speedup", "StdDev\n(%)", "Correct"),
+        *("compile\n(ms)", "compile\n/ ours", f"{floor}\n(ms)", f"ours /\n{floor}"),
+    ):
+        result.add_column(header, justify="right", no_wrap=True)
+    for rows in sections:
+        for row in rows:
+            compiled = row.stats.get(COMPILED)
+            result.add_row(
+                row.case.name,
+                digits(row.stats[OURS].minimum),
+                digits(row.stats[PYTORCH].minimum),
+                f"[bold]{digits(row.ratio(PYTORCH, OURS))}x[/]",
+                digits(row.stats[OURS].stddev),
+                "[green]yes[/]" if row.correct else "[bold red]NO[/]",
+                digits(compiled.minimum) if compiled else "n/a",
+                f"{digits(row.ratio(COMPILED, OURS))}x" if compiled else "n/a",
+                digits(row.stats[FLOOR].minimum),
+                f"{digits(row.ratio(OURS, FLOOR))}x",
+            )
+        result.add_section()
+    return result
+
+
+def summary(rows: list[Row], floor: str) -> str:
+    """The lines below the tables."""
+    slowest = min(rows, key=lambda row: row.ratio(PYTORCH, OURS))
+    wrong = [row.case.name for row in rows if not row.correct]
+    note = next((row.note for row in rows if row.note), None)
+    over_floor = (
+        f"{row.case.name} {digits(row.ratio(OURS, FLOOR))}x" for row in rows if row.case in MODEL
+    )
+    lines = [
+        f"Smallest speedup over PyTorch: {digits(slowest.ratio(PYTORCH, OURS))}x"
+        f" ({slowest.case.name}).",
+        f"ours / {floor} at the size of models: {', '.join(over_floor)}.",
+    ]
+    if note:
+        lines.append(f"[yellow]n/a: torch.compile failed: {escape(note)}[/]")
+    if wrong:
+        lines.append(f"[bold red]WRONG beyond tolerance: {', '.join(wrong)}[/]")
+    return "\n".join(lines)
+
+
+def as_json(environment: dict[str, Any], rows: list[Row]) -> str:
+    """Everything measured; times in milliseconds, stddev in percent."""
+
+    def ratios(row: Row, of: str) -> dict[str, float]:
+        peers = {
+            f"{peer} / {OURS}": (peer, OURS) for peer in row.stats if peer not in (OURS, FLOOR)
+        }
+        pairs = {**peers, f"{OURS} / {FLOOR}": (OURS, FLOOR)}
+        return {name: row.ratio(*pair, of) for name, pair in pairs.items()}
+
+    measured = [
+        {"name": row.case.name, **asdict(row)}
+        | {f"ratio_of_{of}s": ratios(row, of) for of in ("minimum", "median")}
+        for row in rows
+    ]
+    return json.dumps({"environment": environment, "rows": measured}, indent=2)
+
+
+def plot(path: Path, title: str, rows: list[Row], floor: str) -> None:
+    """A bar chart of how many times as fast as PyTorch everything is."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
+
+    labels = {OURS: OURS, COMPILED: COMPILED, FLOOR: f"{floor} (memory floor)"}
+    figure, axes = plt.subplots(figsize=(10, 1.5 + 0.6 * len(rows)), layout="constrained")
+    thickness = 0.8 / len(labels)
+    for i, (name, label) in enumerate(labels.items()):
+        ratios = {at: row.ratio(PYTORCH, name) for at, row in enumerate(rows) if name in row.stats}
+        bars = axes.barh(
+            [at + (i - 1) * thickness for at in ratios],
+            [ratio - 1 for ratio in ratios.values()],
+            thickness,
+            left=1,
+            color="lightgrey" if name == FLOOR else None,
+            label=label,
+        )
+        axes.bar_label(bars, [f"{digits(r)}x" for r in ratios.values()], padding=3, fontsize=8)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.margins(x=0.1, y=0.02)  # room for the labels
+    axes.set_yticks(range(len(rows)), [row.case.name for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("times as fast as PyTorch (log scale)")
+    axes.set_title(title, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=len(labels))
+    figure.savefig(path, dpi=150)
+
+
+# ---- where it runs
+
+
+def supports(device: str) -> bool:
+    """Whether this machine has the device, and the package kernels for it."""
+    if not torch.get_device_module(device).is_available():
+        return False
+    try:
+        causal_conv1d(torch.ones(1, 1, 1, device=device), torch.ones(1, 1, device=device))
+    except (RuntimeError, ValueError):
+        return False
+    return True
+
+
+def cpu_model() -> str:
+    """The name that the system gives its CPU."""
+    if sys.platform == "darwin":
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.check_output(command, text=True).strip()
+    cpuinfo = Path("/proc/cpuinfo")
+    match = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def arguments() -> argparse.Namespace:
+    def positive(text: str) -> int:
+        if (value := int(text)) < 1:
+            raise ValueError
+        return value
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "mps", "cuda"),
+        default="auto",
+        help="auto: a GPU if it can",
+    )
+    parser.add_argument("--threads", type=positive, help="of PyTorch, by default its own choice")
+    parser.add_argument("--backward", action="store_true", help="the backward pass alone")
+    parser.add_argument("--rounds", type=positive, default=20)
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="of the model-sized rows only 1x2048x2048, for less than a minute in all",
+    )
+    parser.add_argument("--json", type=Path, metavar="F", help="write everything measured")
+    parser.add_argument("--plot", type=Path, metavar="F.png", help="draw the speedups")
+    args = parser.parse_args()
+    if args.device == "auto":
+        args.device = next((name for name in ("mps", "cuda") if supports(name)), "cpu")
+    elif not supports(args.device):
+        parser.error(f"{args.device}: not there, or causal_conv1d_mps has no kernels for it yet")
+    return args
+
+
+def main() -> int:
+    args = arguments()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    # Compiled code may else free what a second backward pass over it needs.
+    functorch_config.donated_buffer = False
+    environment = {
+        "cpu": cpu_model(),
+        "torch": torch.__version__,
+        "package": __version__,
+        "isa": library.causal_conv1d_isa().decode(),
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "dtype": args.dtype,
+        "pass": "backward" if args.backward else "forward",
+        "rounds": args.rounds,
+        "floor": "x + dout" if args.backward else "x.clone()",
+    }
+    header = (
+        "{cpu}, torch {torch}, causal_conv1d_mps {package} ({isa})\n"
+        "{device}, {threads} thread(s), {dtype}, {pass}, {rounds} rounds"
+    ).format_map(environment)
+    floor = environment["floor"]
+
+    cases = CLASSIC + (MODEL[:2] if args.quick else MODEL)
+    # Without automatic refresh: its thread would draw in the middle of samples.
+    steps = track(
+        cases, "Measuring", console=Console(stderr=True), transient=True, auto_refresh=False
+    )
+    rows = [benchmark(case, args) for case in steps]
+    console = Console(highlight=False)
+    console.width = max(console.width, TABLE_WIDTH)
+    console.print(escape(header))
+    console.print(table([rows[: len(CLASSIC)], rows[len(CLASSIC) :]], floor))
+    console.print(summary(rows, floor))
+    if args.json:
+        args.json.write_text(as_json(environment, rows) + "\n")
+    if args.plot:
+        plot(args.plot, header, rows, floor)
+    return 0 if all(row.correct for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

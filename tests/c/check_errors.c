@@ -1,0 +1,358 @@
+/* Checks what the public interface refuses, with which status and message, that a refused call
+ * writes nothing, that calls with an empty dimension work, and the small functions. */
+#define _DEFAULT_SOURCE
+#define _DARWIN_C_SOURCE
+#include "testing.h"
+
+#include "../../src/cpu/features.h"
+#include "../../src/cpu/kernels.h"
+
+enum { BATCH = 2, DIM = 3, SEQLEN = 4, WIDTH = 3 };
+
+/* The memory of good arguments.  Refused calls must leave all of it as it is. */
+static struct memory {
+    float x[24], weight[9], bias[3], dout[24], out[24], dx[24], dweight[9], dbias[3];
+} memory, before;
+
+static causal_conv1d_tensor tensor(void *data, int ndim, int64_t i, int64_t j, int64_t k)
+{
+    return (causal_conv1d_tensor){.data = data,
+                                  .dtype = CAUSAL_CONV1D_FLOAT32,
+                                  .ndim = ndim,
+                                  .size = {i, j, k},
+                                  .stride = {ndim == 3   ? j * k
+                                             : ndim == 2 ? j
+                                                         : 1,
+                                             ndim == 3 ? k : 1, 1}};
+}
+
+static causal_conv1d_tensor of_x(void *data)
+{
+    return tensor(data, 3, BATCH, DIM, SEQLEN);
+}
+
+static causal_conv1d_forward_args good_forward(void)
+{
+    return (causal_conv1d_forward_args){.x = of_x(memory.x),
+                                        .weight = tensor(memory.weight, 2, DIM, WIDTH, 0),
+                                        .bias = tensor(memory.bias, 1, DIM, 0, 0),
+                                        .out = of_x(memory.out),
+                                        .silu = true};
+}
+
+static causal_conv1d_backward_args good_backward(void)
+{
+    causal_conv1d_forward_args f = good_forward();
+    return (causal_conv1d_backward_args){.x = f.x,
+                                         .weight = f.weight,
+                                         .bias = f.bias,
+                                         .dout = of_x(memory.dout),
+                                         .dx = of_x(memory.dx),
+                                         .dweight = tensor(memory.dweight, 2, DIM, WIDTH, 0),
+                                         .dbias = tensor(memory.dbias, 1, DIM, 0, 0),
+                                         .silu = true};
+}
+
+static void fill(void)
+{
+    for (size_t i = 0; i < sizeof memory / sizeof(float); i++)
+        ((float *)&memory)[i] = (float)(i % 7) - 3;
+    before = memory;
+}
+
+static void check_refusal(const char *change, causal_conv1d_status got, causal_conv1d_status silent,
+                          const char *message, causal_conv1d_status want, const char *part)
+{
+    check(got == want && silent == want, "%s: status %d, without error %d, expected %d", change,
+          (int)got, (int)silent, (int)want);
+    check(strstr(message, part) != NULL, "%s: message \"%s\" lacks \"%s\"", change, message, part);
+    check(memcmp(&memory, &before, sizeof memory) == 0, "%s: something was written", change);
+    fill();
+}
+
+/* change makes good arguments a bad. */
+#define REFUSED(pass, change, want, part)                                            \
+    do {                                                                             \
+        causal_conv1d_##pass##_args a = good_##pass();                               \
+        causal_conv1d_error error = {""};                                            \
+        change;                                                                      \
+        causal_conv1d_status got = causal_conv1d_##pass(&a, NULL, &error);           \
+        check_refusal(#pass ": " #change, got, causal_conv1d_##pass(&a, NULL, NULL), \
+                      error.message, CAUSAL_CONV1D_##want, part);                    \
+    } while (0)
+
+/* Inputs are checked by the same code in both. */
+#define REFUSED_BOTH(change, want, part)       \
+    do {                                       \
+        REFUSED(forward, change, want, part);  \
+        REFUSED(backward, change, want, part); \
+    } while (0)
+
+static void check_shapes(void)
+{
+    REFUSED_BOTH(a.x.ndim = 2, BAD_SHAPE,
+                 "Expected 3D input tensor x (batch, dim, seqlen), got 2D");
+    REFUSED_BOTH(a.x = (causal_conv1d_tensor){0}, BAD_SHAPE, "3D input tensor x");
+    REFUSED_BOTH(a.weight.ndim = 3, BAD_SHAPE, "Expected 2D tensor weight (dim, width), got 3D");
+    REFUSED_BOTH(a.weight.size[0] = 4, BAD_SHAPE,
+                 "weight (dim, width) with dim 4 does not match x (batch, dim, seqlen) with dim 3");
+    REFUSED_BOTH(a.weight.size[1] = 0, BAD_SHAPE, "width >= 1, got 0");
+    REFUSED_BOTH(a.bias.ndim = 2, BAD_SHAPE, "Expected 1D tensor bias (dim), got 2D");
+    REFUSED_BOTH(a.bias.size[0] = 2, BAD_SHAPE, "bias (dim) with dim 2 does not match x");
+    REFUSED(forward, a.out.ndim = 2, BAD_SHAPE, "Expected 3D tensor out");
+    REFUSED(forward, a.out.size[0] = 1, BAD_SHAPE, "Size 1 of out in dimension 0 does not match");
+    REFUSED(forward, a.out.size[2] = 5, BAD_SHAPE, "Size 5 of out in dimension 2 does not match");
+    REFUSED(forward, a.out = (causal_conv1d_tensor){0}, BAD_SHAPE, "out");
+    REFUSED(backward, a.dout.ndim = 1, BAD_SHAPE, "Expected 3D tensor dout");
+    REFUSED(backward, a.dout.size[1] = 2, BAD_SHAPE, "Size 2 of dout in dimension 1");
+    REFUSED(backward, a.dx.size[2] = 3, BAD_SHAPE, "Size 3 of dx in dimension 2");
+    REFUSED(backward, a.dx = (causal_conv1d_tensor){0}, BAD_SHAPE, "dx");
+    REFUSED(backward, a.dweight.ndim = 3, BAD_SHAPE, "Expected 2D tensor dweight");
+    REFUSED(backward, a.dweight.size[1] = 2, BAD_SHAPE, "Size 2 of dweight in dimension 1");
+    REFUSED(backward, a.dweight = (causal_conv1d_tensor){0}, BAD_SHAPE, "dweight");
+    REFUSED(backward, a.dbias.ndim = 2, BAD_SHAPE, "Expected 1D tensor dbias");
+    REFUSED(backward, a.dbias.size[0] = 4, BAD_SHAPE, "Size 4 of dbias in dimension 0");
+}
+
+static void check_sizes(void)
+{
+    const int64_t huge = INT64_MAX;
+    REFUSED_BOTH(a.x.size[0] = -1, BAD_SHAPE, "Expected sizes >= 0 in x, got -1 in dimension 0");
+    REFUSED_BOTH(a.weight.size[1] = -2, BAD_SHAPE, "Expected sizes >= 0 in weight, got -2");
+    REFUSED_BOTH(a.bias.size[0] = -3, BAD_SHAPE, "Expected sizes >= 0 in bias, got -3");
+    REFUSED_BOTH(a.x.size[0] = huge, BAD_SHAPE, "sizes and strides of x that fit 63 bits");
+    REFUSED_BOTH(a.x.size[2] = huge / 90, BAD_SHAPE, "sizes and strides of x that fit 63 bits");
+    REFUSED_BOTH(a.x.stride[0] = huge / 2, BAD_SHAPE, "sizes and strides of x that fit 63 bits");
+    REFUSED_BOTH(a.x.stride[2] = INT64_MIN, BAD_SHAPE, "sizes and strides of x that fit 63 bits");
+    REFUSED_BOTH(a.x.stride[0] = a.x.stride[1] = huge / 12, BAD_SHAPE, "sizes and strides of x");
+    REFUSED_BOTH(a.weight.size[1] = huge, BAD_SHAPE, "sizes and strides of weight that fit");
+    REFUSED_BOTH(a.bias.stride[0] = huge / 4, BAD_SHAPE, "sizes and strides of bias that fit");
+    REFUSED(forward, a.out.stride[1] = huge / 4, BAD_SHAPE, "sizes and strides of out that fit");
+    REFUSED(backward, a.dx.stride[1] = -huge / 4, BAD_SHAPE, "sizes and strides of dx that fit");
+}
+
+static void check_dtypes(void)
+{
+    const causal_conv1d_dtype other = CAUSAL_CONV1D_OTHER, half = CAUSAL_CONV1D_FLOAT16;
+    REFUSED_BOTH(a.x.dtype = other, BAD_DTYPE,
+                 "Expected x of dtype float32, float16, bfloat16 or float64, got another dtype");
+    REFUSED_BOTH(a.x.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "got none");
+    REFUSED_BOTH(a.x.dtype = (causal_conv1d_dtype)99, BAD_DTYPE, "Expected x of dtype");
+    REFUSED_BOTH(a.weight.dtype = other, BAD_DTYPE, "Expected weight of dtype");
+    REFUSED_BOTH(a.weight.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "Expected weight of dtype");
+    REFUSED_BOTH(a.bias.dtype = other, BAD_DTYPE, "Expected bias of dtype");
+    REFUSED(forward, a.out.dtype = other, BAD_DTYPE, "Expected out of dtype");
+    REFUSED(forward, a.out.dtype = half, BAD_DTYPE, "Expected out of x's dtype");
+    REFUSED(backward, a.dout.dtype = half, BAD_DTYPE, "Expected dout of x's dtype");
+    REFUSED(backward, a.dx.dtype = half, BAD_DTYPE, "Expected dx of x's dtype");
+    REFUSED(backward, a.dx.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "Expected dx of dtype");
+    REFUSED(backward, a.dweight.dtype = other, BAD_DTYPE, "Expected dweight of dtype");
+    REFUSED(backward, a.dweight.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "Expected dweight of dtype");
+    REFUSED(backward, a.dbias.dtype = other, BAD_DTYPE, "Expected dbias of dtype");
+}
+
+static void check_devices(void)
+{
+    const causal_conv1d_device gpu = CAUSAL_CONV1D_OTHER_DEVICE;
+    REFUSED_BOTH(a.x.device = gpu, BAD_DEVICE, "Expected weight on the device of x");
+    REFUSED_BOTH(a.weight.device_index = 1, BAD_DEVICE, "Expected weight on the device of x");
+    REFUSED_BOTH(a.bias.device = gpu, BAD_DEVICE, "Expected bias on the device of x");
+    REFUSED_BOTH(a.x.device = a.weight.device = a.bias.device = gpu, BAD_DEVICE,
+                 "Expected x on the CPU");
+    REFUSED(forward, a.out.device = gpu, BAD_DEVICE, "Expected out on the device of x");
+    REFUSED(backward, a.dout.device = gpu, BAD_DEVICE, "Expected dout on the device of x");
+    REFUSED(backward, a.dx.device_index = 2, BAD_DEVICE, "Expected dx on the device of x");
+    REFUSED(backward, a.dweight.device = gpu, BAD_DEVICE, "Expected dweight on the device of x");
+    REFUSED(backward, a.dbias.device = gpu, BAD_DEVICE, "Expected dbias on the device of x");
+}
+
+static void check_memory(void)
+{
+    REFUSED_BOTH(a.x.data = NULL, BAD_MEMORY, "Expected data in x, got NULL");
+    REFUSED_BOTH(a.weight.data = NULL, BAD_MEMORY, "Expected data in weight, got NULL");
+    REFUSED_BOTH(a.bias.data = NULL, BAD_MEMORY, "Expected data in bias, got NULL");
+    REFUSED(forward, a.out.data = NULL, BAD_MEMORY, "Expected data in out, got NULL");
+    REFUSED(backward, a.dout.data = NULL, BAD_MEMORY, "Expected data in dout, got NULL");
+    REFUSED(backward, a.dx.data = NULL, BAD_MEMORY, "Expected data in dx, got NULL");
+    REFUSED(backward, a.dweight.data = NULL, BAD_MEMORY, "Expected data in dweight, got NULL");
+    REFUSED(backward, a.dbias.data = NULL, BAD_MEMORY, "Expected data in dbias, got NULL");
+
+    REFUSED(forward, a.out.data = a.x.data, BAD_MEMORY, "got an overlap with x");
+    REFUSED(forward, a.out.data = memory.x + 23, BAD_MEMORY, "got an overlap with x");
+    REFUSED(forward, a.x.data = memory.out + 23, BAD_MEMORY, "got an overlap with x");
+    REFUSED(forward, a.weight.data = memory.out + 20, BAD_MEMORY, "overlap with weight");
+    REFUSED(forward, a.bias.data = memory.out + 7, BAD_MEMORY, "overlap with bias");
+    /* Strides backwards: the memory lies before data. */
+    REFUSED(forward, (a.out.data = memory.dout + 8, a.out.stride[0] = -12), BAD_MEMORY, "overlap");
+    REFUSED(backward, a.dx.data = memory.dout, BAD_MEMORY, "Expected dx in memory of its own");
+    REFUSED(backward, a.dx.data = memory.x, BAD_MEMORY, "got an overlap with x");
+    REFUSED(backward, a.dweight.data = memory.weight, BAD_MEMORY, "dweight in memory of its own");
+    REFUSED(backward, a.dweight.data = memory.dx, BAD_MEMORY, "got an overlap with dweight");
+    REFUSED(backward, a.dbias.data = memory.bias, BAD_MEMORY, "Expected dbias in memory");
+    REFUSED(backward, a.dbias.data = memory.dweight + 8, BAD_MEMORY, "got an overlap with dbias");
+
+    const char *const shared = "without elements that share memory";
+    REFUSED(forward, a.out.stride[2] = 0, BAD_MEMORY, shared);
+    REFUSED(forward, a.out.stride[1] = 1, BAD_MEMORY, shared);
+    REFUSED(forward, a.out.stride[1] = -3, BAD_MEMORY, shared);
+    REFUSED(backward, a.dx.stride[0] = 0, BAD_MEMORY, shared);
+    REFUSED(backward, a.dweight.stride[0] = 2, BAD_MEMORY, shared);
+    REFUSED(backward, a.dbias.stride[0] = 0, BAD_MEMORY, shared);
+
+    /* A workspace of 3 * 2^59 bytes; the addresses are never reached. */
+    const int64_t dim = (int64_t)1 << 57;
+    REFUSED(
+        backward,
+        (a.x.size[1] = a.dout.size[1] = a.dx.size[1] = a.weight.size[0] = a.dweight.size[0] = dim,
+         a.x.size[0] = a.dout.size[0] = a.dx.size[0] = 1,
+         a.x.size[2] = a.dout.size[2] = a.dx.size[2] = 1, a.dx.stride[1] = 1,
+         a.x.stride[1] = a.dout.stride[1] = a.weight.stride[0] = 0,
+         a.weight.size[1] = a.dweight.size[1] = a.dweight.stride[0] = 2,
+         a.dx.data = (void *)((uintptr_t)1 << 60), a.dweight.data = (void *)((uintptr_t)3 << 60),
+         a.bias = a.dbias = (causal_conv1d_tensor){0}),
+        OUT_OF_MEMORY, "the workspace could not be allocated");
+}
+
+/* Sanitizers would rather abort than let malloc fail. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+static void check_good(void)
+{
+    causal_conv1d_forward_args f = good_forward();
+    causal_conv1d_backward_args b = good_backward();
+    const causal_conv1d_threads none = {NULL, NULL};
+    causal_conv1d_error error;
+    f.silu = b.silu = false;
+    check(causal_conv1d_forward(&f, NULL, NULL) == CAUSAL_CONV1D_OK, "forward");
+    /* Batch 0, channel 1, time 0: only the last tap sees x. */
+    check(memory.out[4] == before.bias[1] + before.weight[5] * before.x[4], "forward: a value");
+    check(causal_conv1d_backward(&b, &none, &error) == CAUSAL_CONV1D_OK, "backward");
+    float sum = 0;
+    for (int i = 0; i < BATCH * SEQLEN; i++) sum += before.dout[i / SEQLEN * 12 + i % SEQLEN];
+    check(memory.dbias[0] == sum, "backward: dbias");
+    check(!memcmp(memory.x, before.x, sizeof before.x) &&
+              !memcmp(memory.weight, before.weight, sizeof before.weight) &&
+              !memcmp(memory.bias, before.bias, sizeof before.bias) &&
+              !memcmp(memory.dout, before.dout, sizeof before.dout),
+          "inputs were written");
+    fill();
+    b.dbias = (causal_conv1d_tensor){0};
+    check(causal_conv1d_backward(&b, NULL, NULL) == CAUSAL_CONV1D_OK, "backward without dbias");
+    check(!memcmp(memory.dbias, before.dbias, sizeof before.dbias), "dbias was written");
+    fill();
+    /* Inputs may share memory with each other. */
+    b.dout.data = b.x.data;
+    check(causal_conv1d_backward(&b, NULL, NULL) == CAUSAL_CONV1D_OK, "backward with dout = x");
+    fill();
+}
+
+/* Calls on no elements at all, in both layouts, with and without memory: dweight and dbias are 0.
+ */
+static void check_empty(int64_t batch, int64_t dim, int64_t seqlen, bool channels_last, bool null)
+{
+    causal_conv1d_forward_args f = good_forward();
+    causal_conv1d_backward_args b = good_backward();
+    causal_conv1d_tensor *tensors[] = {&f.x, &f.out, &b.x, &b.dout, &b.dx};
+    for (int i = 0; i < 5; i++) {
+        *tensors[i] = tensor(null ? NULL : tensors[i]->data, 3, batch, dim, seqlen);
+        if (channels_last) tensors[i]->stride[1] = 1, tensors[i]->stride[2] = dim < 9 ? 9 : dim;
+    }
+    f.weight.size[0] = f.bias.size[0] = dim;
+    b.weight = f.weight, b.bias = f.bias;
+    b.dweight.size[0] = b.dbias.size[0] = dim;
+    causal_conv1d_error error = {""};
+    check(causal_conv1d_forward(&f, NULL, &error) == CAUSAL_CONV1D_OK,
+          "forward of (%lld,%lld,%lld): %s", (long long)batch, (long long)dim, (long long)seqlen,
+          error.message);
+    check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_OK,
+          "backward of (%lld,%lld,%lld): %s", (long long)batch, (long long)dim, (long long)seqlen,
+          error.message);
+    if (dim > 0) {
+        const struct memory zeros = {0};
+        check(!memcmp(memory.dweight, zeros.dweight, sizeof zeros.dweight) &&
+                  !memcmp(memory.dbias, zeros.dbias, sizeof zeros.dbias),
+              "sums of nothing");
+        memcpy(memory.dweight, before.dweight, sizeof zeros.dweight);
+        memcpy(memory.dbias, before.dbias, sizeof zeros.dbias);
+    }
+    check(!memcmp(&memory, &before, sizeof memory), "an empty call wrote something");
+    fill();
+}
+
+static void check_features(void)
+{
+    const uint32_t all = cc1d_cpu_features(NULL);
+    check(cc1d_cpu_features("") == all && cc1d_cpu_features(",, ,") == all, "an empty list");
+    check(cc1d_cpu_features("avx512,avx,avx512fx,AVX2,f") == all, "names that there are not");
+    check(cc1d_cpu_features("avx512f,avx2") == (all & ~(uint32_t)(CC1D_avx512f | CC1D_avx2)),
+          "two names");
+    check(cc1d_cpu_features(" fma  avx512vl,") == (all & ~(uint32_t)(CC1D_fma | CC1D_avx512vl)),
+          "names between spaces");
+#define X(name) check(cc1d_cpu_features(#name) == (all & ~(uint32_t)CC1D_##name), "hiding " #name);
+    CC1D_FEATURES(X)
+#undef X
+#define X(name) #name ","
+    check(cc1d_cpu_features(CC1D_FEATURES(X)) == 0, "hiding all");
+#undef X
+    for (int i = 0; cc1d_isas[i]; i++)
+        check(cc1d_isas[i + 1] ||
+                  (!strcmp(cc1d_isas[i]->name, "scalar") && !cc1d_isas[i]->features),
+              "the last ISA is scalar and needs nothing");
+}
+
+static void check_small_functions(void)
+{
+    char version[32];
+    for (int i = CAUSAL_CONV1D_OK; i <= CAUSAL_CONV1D_OUT_OF_MEMORY; i++)
+        for (int j = i; j <= CAUSAL_CONV1D_OUT_OF_MEMORY + 1; j++) {
+            const char *a = causal_conv1d_status_message((causal_conv1d_status)i);
+            const char *b = causal_conv1d_status_message((causal_conv1d_status)j);
+            check(*a && (i == j || strcmp(a, b)), "message of status %d", i);
+        }
+    check(!strcmp(causal_conv1d_status_message((causal_conv1d_status)99), "unknown status"),
+          "message of an unknown status");
+    snprintf(version, sizeof version, "%d.%d.%d", CAUSAL_CONV1D_VERSION_MAJOR,
+             CAUSAL_CONV1D_VERSION_MINOR, CAUSAL_CONV1D_VERSION_PATCH);
+    check(!strcmp(causal_conv1d_version(), version), "version %s", causal_conv1d_version());
+    check(!strcmp(CAUSAL_CONV1D_VERSION, version), "CAUSAL_CONV1D_VERSION");
+}
+
+int main(void)
+{
+    const char *const hidden = getenv("CAUSAL_CONV1D_HIDE");
+    uint32_t have = cc1d_cpu_features(hidden);
+    int best = 0;
+    while (cc1d_isas[best]->features & ~have) best++;
+    check(!strcmp(causal_conv1d_isa(), cc1d_isas[best]->name), "isa %s", causal_conv1d_isa());
+    setenv("CAUSAL_CONV1D_HIDE", "avx2 fma", 1);
+    check(!strcmp(causal_conv1d_isa(), cc1d_isas[best]->name), "CAUSAL_CONV1D_HIDE is read once");
+
+    fill();
+    check_shapes();
+    check_sizes();
+    check_dtypes();
+    check_devices();
+    check_memory();
+    check_good();
+    for (int i = 0; i < 8; i++) {
+        bool last = i & 1, null = i & 2, twice = i & 4;
+        check_empty(0, DIM, twice ? 0 : SEQLEN, last, null);
+        check_empty(BATCH, twice ? 0 : DIM, 0, last, null);
+        check_empty(twice ? 0 : BATCH, 0, SEQLEN, last, null);
+        check_empty(BATCH, 0, 1, last, null);
+    }
+    check_features();
+    check_small_functions();
+    return report();
+}
