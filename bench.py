@@ -1,7 +1,8 @@
 """How fast causal_conv1d_mps is, against PyTorch, torch.compile and what memory allows at all.
 
-Every figure is a whole Python call.  In each round every contender is timed once, in an order
-that rotates, so that a slow spell of the machine hits all of them; tables show the minima.  The
+Every figure is a whole Python call.  In each round every contender is timed once, in random
+order: a slow spell of the machine hits all of them, and none always finds the caches and the heap
+as the same other one left them.  Tables show the minima.  The
 floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes as
 much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
 a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
@@ -13,6 +14,7 @@ import argparse
 import json
 import math
 import platform
+import random
 import re
 import statistics
 import subprocess
@@ -172,11 +174,9 @@ def measure(
         while min(batch(call, repeats[name]) for _ in range(3)) < MIN_SAMPLE:
             repeats[name] *= 2
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
     for _ in range(rounds):
-        for name in names:
+        for name in random.sample(list(calls), len(calls)):
             samples[name].append(batch(calls[name], repeats[name]) / repeats[name])
-        names.append(names.pop(0))
     return samples
 
 
@@ -412,6 +412,7 @@ def main() -> int:
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    random.seed(0)
     # Compiled code may else free what a second backward pass over it needs.
     functorch_config.donated_buffer = False
     environment = {

@@ -99,7 +99,7 @@ def _save(ctx: Any, inputs: tuple, output: Any) -> None:
 
 def _gradients(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple:
     """Of x, weight, bias, seq_idx, cu_seqlens, initial_states, silu, return_final_states."""
-    x, weight, bias, *_, initial_states = ctx.saved_tensors
+    x, _, bias, *_, initial_states = ctx.saved_tensors
     if dout is None:
         dout = torch.zeros_like(x)
     if not ctx.return_final_states:

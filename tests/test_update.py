@@ -1,4 +1,4 @@
-"""The decoding step: results and states against the row-by-row reference, in place, with gradients."""
+"""The decoding step: results and states against the row-by-row reference; gradients."""
 
 import itertools
 
