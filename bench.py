@@ -2,9 +2,10 @@
 
 Every figure is a whole Python call.  In each round every contender is timed once, in random
 order: a slow spell of the machine hits all of them, and none always finds the caches and the heap
-as the same other one left them.  Tables show the minima.  The
-floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes as
-much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
+as the same other one left them.  Tables show the minima.
+
+The floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes
+as much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
 a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
 """
 
@@ -35,7 +36,13 @@ from rich.table import Table
 from torch._functorch import config as functorch_config
 
 import torch
-from causal_conv1d_mps import __version__, causal_conv1d, causal_conv1d_ref
+from causal_conv1d_mps import (
+    __version__,
+    causal_conv1d,
+    causal_conv1d_fn,
+    causal_conv1d_update,
+    causal_conv1d_varlen_fn,
+)
 from causal_conv1d_mps._library import library
 from torch import Tensor
 
@@ -129,6 +136,17 @@ def pytorch(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> 
     return F.silu(out) if activation else out
 
 
+def shifted(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+    """The same as a sum of shifted products, which torch.compile makes one loop of."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    width, seqlen = weight.shape[1], x.shape[2]
+    padded = F.pad(x, (width - 1, 0)).to(dtype)
+    out = torch.zeros_like(x, dtype=dtype) + bias[:, None]  # zeros_like keeps x's layout
+    for k in range(width):
+        out = out + weight[:, k, None] * padded[:, :, k : k + seqlen]
+    return (F.silu(out) if activation else out).to(x.dtype)
+
+
 def bound(function: Callable[..., Tensor], tensors: tuple[Tensor, ...], case: Case) -> Call:
     """The call to time: forward, or if the tensors require gradients the backward pass alone."""
     *inputs, dout = tensors
@@ -146,7 +164,7 @@ def contenders(case: Case, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Call]
     torch.compiler.reset()  # past some shapes of a function it would quietly stay eager
     # Spelt out, the number of threads is sure to be in the key of the cache of compiled code.
     options = {"cpp.threads": torch.get_num_threads()}
-    compiled = torch.compile(causal_conv1d_ref, dynamic=False, options=options)
+    compiled = torch.compile(shifted, dynamic=False, options=options)
     try:
         call = bound(compiled, tensors, case)
         call()
@@ -178,6 +196,89 @@ def measure(
         for name in random.sample(list(calls), len(calls)):
             samples[name].append(batch(calls[name], repeats[name]) / repeats[name])
     return samples
+
+
+def decoding(batch: int, dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
+    """One token per row, width 4: ours, and what transformers does without a package."""
+    dtype = DTYPES[args.dtype]
+    x, state = torch.randn(batch, dim, 1, dtype=dtype), torch.randn(batch, dim, 4, dtype=dtype)
+    weight, bias = torch.randn(dim, 4, dtype=dtype), torch.randn(dim, dtype=dtype)
+
+    def ours(state: Tensor = state) -> Tensor:
+        return causal_conv1d_update(x, state, weight, bias, "silu")
+
+    def fallback(state: Tensor = state) -> Tensor:
+        columns = torch.cat([state, x], dim=-1)
+        state.copy_(columns[:, :, -4:])
+        return F.silu(F.conv1d(columns, weight[:, None], bias, groups=dim)[:, :, -1:])
+
+    exact = shifted(torch.cat([state, x], -1), weight, bias, "silu")[:, :, -1:]
+    right = torch.allclose(ours(state.clone()).float(), exact.float(), rtol=2**-6, atol=1e-5)
+    return {OURS: ours, "cat, copy_, conv1d, silu": fallback}, right
+
+
+def packed(dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
+    """64 sequences of 32 tokens, channels-last: one packed call, and what it could replace."""
+    dtype, length, count = DTYPES[args.dtype], 32, 64
+    x = torch.randn(1, count * length, dim, dtype=dtype).transpose(1, 2)
+    weight, bias = torch.randn(dim, 4, dtype=dtype), torch.randn(dim, dtype=dtype)
+    states = torch.randn(count, dim, 3, dtype=dtype)
+    cu_seqlens = torch.arange(count + 1) * length
+    ids = torch.arange(count, dtype=torch.int32).repeat_interleave(length)[None]
+
+    def calls() -> list[Tensor]:
+        return [causal_conv1d(part, weight, bias, "silu") for part in x.split(length, dim=2)]
+
+    contenders: dict[str, Call] = {
+        OURS: partial(causal_conv1d_varlen_fn, x, weight, bias, cu_seqlens, None, False, "silu"),
+        f"{count} calls": calls,
+        "with states": partial(
+            causal_conv1d_varlen_fn, x, weight, bias, cu_seqlens, states, True, "silu"
+        ),
+        "by seq_idx": partial(causal_conv1d_fn, x, weight, bias, ids, activation="silu"),
+        "as one sequence": partial(causal_conv1d, x, weight, bias, "silu"),
+    }
+    one_by_one = torch.cat(calls(), dim=2)
+    right = all(torch.equal(contenders[name](), one_by_one) for name in (OURS, "by seq_idx"))
+    return contenders, right
+
+
+def extra_table(
+    title: str,
+    cases: dict[str, Callable[[argparse.Namespace], tuple[dict[str, Call], bool]]],
+    args: argparse.Namespace,
+    tokens: Callable[[str], int],
+) -> tuple[Table, list[dict[str, Any]]]:
+    """Microseconds per call of every contender, their ratio to ours, and our tokens per second."""
+    result, measured = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False), []
+    for name, case in cases.items():
+        with torch.no_grad():
+            calls, right = case(args)
+            samples = measure(calls, args.rounds, torch.get_device_module("cpu").synchronize)
+        stats = {contender: Stats.of(s) for contender, s in samples.items()}
+        ours = stats[OURS].minimum
+        if not measured:
+            result.add_column("Config", no_wrap=True)
+            for contender in calls:
+                result.add_column(f"{contender}\n(us)", justify="right")
+            for header in ("tokens/s", "Correct"):
+                result.add_column(header, justify="right")
+        cells = [
+            digits(1e3 * s.minimum) + ("" if c == OURS else f" ({digits(s.minimum / ours)}x)")
+            for c, s in stats.items()
+        ]
+        rate = f"{tokens(name) / ours * 1e3:,.0f}"
+        result.add_row(name, *cells, rate, "[green]yes[/]" if right else "[bold red]NO[/]")
+        measured.append({"name": name, "stats": {c: asdict(s) for c, s in stats.items()},
+                         "correct": right})  # fmt: skip
+    return result, measured
+
+
+DECODE = {
+    f"{batch}x{dim}x1": partial(decoding, batch, dim)
+    for batch, dim in ((1, 2048), (1, 6144), (64, 2048))
+}
+PACKED = {f"64 x 32 tokens, dim {dim}": partial(packed, dim) for dim in (64, 512, 2048)}
 
 
 # ---- whether it is right
@@ -298,7 +399,7 @@ def summary(rows: list[Row], floor: str) -> str:
     return "\n".join(lines)
 
 
-def as_json(environment: dict[str, Any], rows: list[Row]) -> str:
+def as_json(environment: dict[str, Any], rows: list[Row], extras: dict[str, Any]) -> str:
     """Everything measured; times in milliseconds, stddev in percent."""
 
     def ratios(row: Row, of: str) -> dict[str, float]:
@@ -313,7 +414,7 @@ def as_json(environment: dict[str, Any], rows: list[Row]) -> str:
         | {f"ratio_of_{of}s": ratios(row, of) for of in ("minimum", "median")}
         for row in rows
     ]
-    return json.dumps({"environment": environment, "rows": measured}, indent=2)
+    return json.dumps({"environment": environment, "rows": measured} | extras, indent=2)
 
 
 def plot(path: Path, title: str, rows: list[Row], floor: str) -> None:
@@ -444,11 +545,21 @@ def main() -> int:
     console.print(escape(header))
     console.print(table([rows[: len(CLASSIC)], rows[len(CLASSIC) :]], floor))
     console.print(summary(rows, floor))
+    extras = {}
+    if args.device == "cpu" and not args.backward:
+        for title, cases, tokens in (
+            ("Decoding one token", DECODE, lambda name: int(name.split("x")[0])),
+            ("Packed sequences", PACKED, lambda name: 64 * 32),
+        ):
+            shown, extras[title] = extra_table(title, cases, args, tokens)
+            console.print(shown)
     if args.json:
-        args.json.write_text(as_json(environment, rows) + "\n")
+        args.json.write_text(as_json(environment, rows, extras) + "\n")
     if args.plot:
         plot(args.plot, header, rows, floor)
-    return 0 if all(row.correct for row in rows) else 1
+    right = [row.correct for row in rows]
+    right += [row["correct"] for measured in extras.values() for row in measured]
+    return 0 if all(right) else 1
 
 
 if __name__ == "__main__":
