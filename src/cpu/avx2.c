@@ -154,19 +154,26 @@ INLINE void transpose(vf *r)
     r[2] = _mm256_shuffle_ps(b, d, 0x44), r[3] = _mm256_shuffle_ps(b, d, 0xee);
 }
 
+/* The transpose leaves the even lanes in the lower half, the odd ones in the upper. */
+INLINE vf vf_order(vf a)
+{
+    return _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+}
+
+INLINE vf vf_unorder(vf a)
+{
+    return _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
 INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
 {
-    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
     transpose(column);
-    EACH (i, 4) column[i] = _mm256_permutevar8x32_ps(column[i], order);
 }
 
 INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
 {
-    const __m256i order = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-    vf r[4];
-    EACH (i, 4) r[i] = _mm256_permutevar8x32_ps(column[i], order);
+    vf r[4] = {column[0], column[1], column[2], column[3]};
     transpose(r);
     EACH (i, 4) vf_store(p + i * VL * (int)cc1d_dtype_size(dtype), dtype, r[i]);
 }

@@ -157,26 +157,36 @@ INLINE void transpose(vf *r)
     r[2] = _mm512_shuffle_ps(b, d, 0x44), r[3] = _mm512_shuffle_ps(b, d, 0xee);
 }
 
-/* Lane 4 * i + j becomes lane 4 * j + i; its own inverse. */
-INLINE vf swap_lanes(vf a)
+/* The transpose leaves lane 4 * i + j where 4 * j + i should be. */
+INLINE vf vf_order(vf a)
 {
     return _mm512_permutexvar_ps(
         _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), a);
+}
+
+INLINE vf vf_unorder(vf a)
+{
+    return vf_order(a);
 }
 
 INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
 {
     EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
     transpose(column);
-    EACH (i, 4) column[i] = swap_lanes(column[i]);
 }
 
 INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
 {
-    vf r[4];
-    EACH (i, 4) r[i] = swap_lanes(column[i]);
+    vf r[4] = {column[0], column[1], column[2], column[3]};
     transpose(r);
-    EACH (i, 4) vf_store(p + i * VL * (int)cc1d_dtype_size(dtype), dtype, r[i]);
+    EACH (i, 4) {
+        char *q = p + i * VL * (int)cc1d_dtype_size(dtype);
+        if (dtype == CAUSAL_CONV1D_BFLOAT16)
+            _mm256_storeu_si256((__m256i *)q, _mm512_cvtepi32_epi16(_mm512_srli_epi32(
+                                                  _mm512_castps_si512(r[i]), 16)));
+        else
+            vf_store(q, dtype, r[i]);
+    }
 }
 
 /* A NaN in b stays one, in these two. */

@@ -36,7 +36,7 @@ INLINE vf history(const cc1d_args *args, const cc1d_sequence *s, int64_t d, cons
     if (t) return vf_load(x + (t - VL) * (int64_t)cc1d_dtype_size(dtype), dtype);
     if (!args->states.dtype) return vf_set(0);
     float row[VL] = {0};
-    EACH (j, W - 1) row[VL - (W - 1) + j] = load_state(args, s, d, j, dtype);
+    EACH (j, W - 1) row[VL - (W - 1) + j] = load_scalar(state_at(args, s, d, j, dtype), dtype);
     return vf_load(row, CAUSAL_CONV1D_FLOAT32);
 }
 
@@ -106,9 +106,20 @@ INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_t
 INLINE void load_states(const cc1d_args *args, const cc1d_sequence *s, const cc1d_tile *tile,
                         const causal_conv1d_dtype dtype, const int W, float rows[][CC1D_DIM_TILE])
 {
+    const int64_t n = tile->dim_end - tile->dim_begin;
     if (!args->states.dtype || tile->time_begin > 0) return;
-    for (int64_t d = tile->dim_begin; d < tile->dim_end; d++)
-        EACH (j, W - 1) rows[j][d - tile->dim_begin] = load_state(args, s, d, j, dtype);
+    for (int64_t i = 0; i < n;) {
+        const int64_t d = tile->dim_begin + i;
+        if (args->states.stride[1] == 1 && n - i >= VL) {
+            EACH (j, W - 1)
+                vf_store(&rows[j][i], CAUSAL_CONV1D_FLOAT32,
+                         vf_load(state_at(args, s, d, j, dtype), dtype));
+            i += VL;
+        } else {
+            EACH (j, W - 1) rows[j][i] = load_scalar(state_at(args, s, d, j, dtype), dtype);
+            i++;
+        }
+    }
 }
 
 /* The W-1 rows before time t of a vector of n channels, to tap[1..W-1]; x points at time t. */

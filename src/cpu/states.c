@@ -48,72 +48,90 @@ cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n)
 typedef struct mover {
     const cc1d_args *args;
     const tensor *states;
-    int64_t size; /* bytes of an element */
+    int64_t size;                /* bytes of an element */
+    int64_t dim_size, dim_tiles; /* channels of a task, tasks of a sequence */
 } mover;
 
-static char *at(const tensor *t, int64_t size, int64_t i, int64_t j, int64_t k)
+/* The elements (i, d.., k) of t. */
+typedef struct channels {
+    char *data;
+    int64_t step;
+} channels;
+
+static channels at(const mover *m, const tensor *t, int64_t i, int64_t d, int64_t k)
 {
-    return (char *)t->data + (i * t->stride[0] + j * t->stride[1] + k * t->stride[2]) * size;
+    int64_t offset = i * t->stride[0] + d * t->stride[1] + k * t->stride[2];
+    return (channels){(char *)t->data + offset * m->size, t->stride[1] * m->size};
 }
 
-static void copy(char *to, const char *from, int64_t size)
+/* n channels of one column; from.data NULL: 0. */
+static void copy(const mover *m, channels to, channels from, int64_t n)
 {
-    switch (size) {
-    case 2: memcpy(to, from, 2); break;
-    case 4: memcpy(to, from, 4); break;
-    default: memcpy(to, from, 8);
+#define COPY(bytes)                                                          \
+    for (int64_t i = 0; i < n; i++) {                                        \
+        if (from.data)                                                       \
+            memcpy(to.data + i * to.step, from.data + i * from.step, bytes); \
+        else                                                                 \
+            memset(to.data + i * to.step, 0, bytes);                         \
     }
+    if (from.data && to.step == m->size && from.step == m->size)
+        memcpy(to.data, from.data, (size_t)(n * m->size));
+    else if (m->size == 2)
+        COPY(2)
+    else if (m->size == 4)
+        COPY(4)
+    else
+        COPY(8)
+#undef COPY
 }
 
-/* One channel; columns ascend, so that `states` may be the states that are read. */
-static void move_channel(const mover *m, const cc1d_sequence *s, int64_t d)
+/* Columns ascend, so that `states` may be the states that are read. */
+static void move(const mover *m, const cc1d_sequence *s, int64_t d, int64_t n)
 {
-    const tensor *x = &m->args->x, *before = &m->args->states, *states = m->states;
-    int64_t length = states->size[2], size = m->size;
-    for (int64_t j = 0; j < length; j++) {
-        char *to = at(states, size, s->state, d, j);
-        int64_t t = s->length - length + j;
+    const tensor *before = &m->args->states, *states = m->states;
+    for (int64_t j = 0; j < states->size[2]; j++) {
+        int64_t t = s->length - states->size[2] + j;
+        channels from = {NULL, 0};
         if (t >= 0)
-            copy(to, at(x, size, s->batch, d, s->start + t), size);
+            from = at(m, &m->args->x, s->batch, d, s->start + t);
         else if (before->dtype)
-            copy(to, at(before, size, s->state, d, before->size[2] + t), size);
-        else
-            memset(to, 0, (size_t)size);
+            from = at(m, before, s->state, d, before->size[2] + t);
+        copy(m, at(m, states, s->state, d, j), from, n);
     }
 }
 
-static void write_ring(const mover *m, int64_t n, const cc1d_sequence *s, int64_t d)
+static void write_ring(const mover *m, const cc1d_sequence *s, int64_t position, int64_t d,
+                       int64_t n)
 {
-    const tensor *x = &m->args->x, *states = m->states;
-    int64_t length = states->size[2], t = s->length > length ? s->length - length : 0;
-    int64_t position = cc1d_index(&m->args->cache_seqlens, n);
+    int64_t length = m->states->size[2], t = s->length > length ? s->length - length : 0;
     for (; t < s->length; t++)
-        copy(at(states, m->size, s->state, d, modulo(position + t, length)),
-             at(x, m->size, s->batch, d, t), m->size);
+        copy(m, at(m, m->states, s->state, d, modulo(position + t, length)),
+             at(m, &m->args->x, s->batch, d, t), n);
 }
 
-static void move_channels(int64_t begin, int64_t end, void *context)
+static void move_tasks(int64_t begin, int64_t end, void *context)
 {
     const mover *m = context;
-    int64_t dim = m->args->x.size[1];
-    cc1d_sequence s = {0};
+    const cc1d_args *args = m->args;
     for (int64_t i = begin; i < end; i++) {
-        int64_t n = i / dim, d = i % dim;
-        if (i == begin || d == 0) s = cc1d_sequence_at(m->args, n);
-        if (s.state >= 0 && m->args->cache_seqlens.dtype)
-            write_ring(m, n, &s, d);
-        else if (s.state >= 0)
-            move_channel(m, &s, d);
+        int64_t b = i / m->dim_tiles, d = i % m->dim_tiles * m->dim_size;
+        int64_t n = args->x.size[1] - d < m->dim_size ? args->x.size[1] - d : m->dim_size;
+        cc1d_sequence s = cc1d_sequence_at(args, b);
+        if (s.state < 0)
+            for (int64_t t = 0; t < args->x.size[2]; t++)
+                copy(m, at(m, &args->out, b, d, t), (channels){NULL, 0}, n);
+        else if (args->cache_seqlens.dtype)
+            write_ring(m, &s, cc1d_index(&args->cache_seqlens, b), d, n);
         else
-            for (int64_t t = 0; t < m->args->x.size[2]; t++)
-                memset(at(&m->args->out, m->size, n, d, t), 0, (size_t)m->size);
+            move(m, &s, d, n);
     }
 }
 
 void cc1d_move_states(const cc1d_args *args, const tensor *states,
                       const causal_conv1d_threads *threads)
 {
-    mover m = {args, states, (int64_t)cc1d_dtype_size(states->dtype)};
+    mover m = {args, states, (int64_t)cc1d_dtype_size(states->dtype), 1024, 0};
     int64_t count = args->cu_seqlens.dtype ? args->cu_seqlens.size[0] - 1 : args->x.size[0];
-    cc1d_for_range(threads, count * args->x.size[1], 8192, move_channels, &m);
+    m.dim_tiles = (args->x.size[1] + m.dim_size - 1) / m.dim_size;
+    cc1d_for_range(threads, count * m.dim_tiles, 8, move_tasks, &m);
 }

@@ -4,10 +4,11 @@
  *   vf_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
  *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
  *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
- *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4
- *   vf_keep(a, n)                              lanes from n on become 0
- *   vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i] become 0
- *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
+ *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4,
+ * in an order of lanes that suits the ISA; what is stored is exact in dtype vf_order(a)
+ * vf_unorder(a)                  lanes into that order, and back vf_keep(a, n) lanes from n on
+ * become 0 vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i]
+ * become 0 vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
  *   vf_max vf_min (a, b)                       b if it is NaN
  *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in
  *                                              [-126, 126], magic = n + 1.5 * 2^23
@@ -65,11 +66,11 @@ INLINE void store_scalar(char *p, causal_conv1d_dtype dtype, float v)
     cc1d_store(p, dtype, 0, (double)v);
 }
 
-/* Column j of the W-1 before time 0 of a sequence. */
-INLINE float load_state(const cc1d_args *args, const cc1d_sequence *s, int64_t d, int64_t j,
-                        causal_conv1d_dtype dtype)
+/* Where column j of the W-1 before time 0 of a sequence lies. */
+INLINE const char *state_at(const cc1d_args *args, const cc1d_sequence *s, int64_t d, int64_t j,
+                            causal_conv1d_dtype dtype)
 {
     int64_t column = s->column + j;
     if (column >= args->states.size[2]) column -= args->states.size[2];
-    return load_scalar(at(&args->states, dtype, s->state, d, column), dtype);
+    return at(&args->states, dtype, s->state, d, column);
 }

@@ -98,10 +98,9 @@ static causal_conv1d_tensor view(AtenTensorHandle handle)
     torch.aoti_torch_get_strides(handle, &strides);
     torch.aoti_torch_get_dtype(handle, &dtype);
     torch.aoti_torch_get_device_type(handle, &device);
-    torch.aoti_torch_get_device_index(handle, &t.device_index);
+    if (device != torch.cpu) torch.aoti_torch_get_device_index(handle, &t.device_index);
     torch.aoti_torch_get_data_ptr(handle, &t.data);
     t.device = device == torch.cpu ? CAUSAL_CONV1D_CPU : CAUSAL_CONV1D_OTHER_DEVICE;
-    if (device == torch.cpu) t.device_index = 0;
     t.dtype = CAUSAL_CONV1D_FLOAT32;
     while (t.dtype < CAUSAL_CONV1D_OTHER && torch.dtypes[t.dtype] != dtype) t.dtype++;
     t.ndim = (int32_t)ndim;

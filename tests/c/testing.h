@@ -22,13 +22,18 @@ static inline format format_of(causal_conv1d_dtype dtype)
     case CAUSAL_CONV1D_FLOAT32: return (format){4, 23, -149, 0x7f800000};
     case CAUSAL_CONV1D_FLOAT16: return (format){2, 10, -24, 0x7c00};
     case CAUSAL_CONV1D_BFLOAT16: return (format){2, 7, -133, 0x7f80};
-    default: return (format){8, 52, -1074, 0x7ff0000000000000};
+    default: return (format){8, 52, -1074, 0x7ff0000000000000}; /* and the size of int64 */
     }
+}
+
+static inline int element_size(causal_conv1d_dtype dtype)
+{
+    return dtype == CAUSAL_CONV1D_INT32 ? 4 : format_of(dtype).size;
 }
 
 static inline const char *dtype_name(causal_conv1d_dtype dtype)
 {
-    const char *const names[] = {"none", "fp32", "fp16", "bf16", "fp64"};
+    const char *const names[] = {"none", "fp32", "fp16", "bf16", "fp64", "int32", "int64"};
     return names[dtype];
 }
 
