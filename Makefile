@@ -5,7 +5,7 @@ VENV := .venv
 BUILD ?= build
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) CMakeLists.txt pyproject.toml
-C_TESTS := check_dtype check_errors check_kernels
+C_TESTS := check_dtype check_errors check_kernels check_sequences
 # Fewer cases under the sanitizers, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
@@ -23,7 +23,7 @@ check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done
 
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
-	set -e; for test in $^; do echo "$$test"; CASES=$(SANITIZED_CASES) $$test; done
+	set -e; for test in $^; do echo "$$test"; $$test --cases $(SANITIZED_CASES); done
 
 leaks: $(BUILD)/installed ## calls from Python under AddressSanitizer and LeakSanitizer
 	$(CC) -std=c11 -g -O1 -fsanitize=address -fexceptions -shared -fPIC \
@@ -31,7 +31,7 @@ leaks: $(BUILD)/installed ## calls from Python under AddressSanitizer and LeakSa
 	$(BIN)/python tests/leaks.py $(BUILD)/libasan.so
 
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
-	CASES=$(SANITIZED_CASES) $<
+	$< --cases $(SANITIZED_CASES)
 
 lint: $(BUILD)/installed
 	$(BIN)/ruff check .

@@ -37,7 +37,7 @@ def test_c_suite(compiler):
         pytest.skip(f"no {compiler}")
     build = f"BUILD=build/with-{compiler}"
     output = run("make", "check", "-j2", build, f"CC={compiler}", f"PYTHON={sys.executable}")
-    assert output.count(" passed, 0 failed") == 3
+    assert output.count(" passed, 0 failed") == 4
 
 
 def test_prototypes_are_those_of_pytorch():
@@ -64,12 +64,26 @@ def test_hidden_features(hide, isas):
     assert python(code, CAUSAL_CONV1D_HIDE=hide) in isas
 
 
+@pytest.mark.parametrize("hide", ["avx512f", "avx2"])
+def test_sequences_and_updates_with_hidden_features(hide):
+    """The whole API against float64 on the kernels that this CPU would not choose."""
+    files = ["tests/test_sequences.py", "tests/test_update.py"]
+    quick = "not dims and not lengths and not threads and not opcheck and not compiled"
+    command = [sys.executable, "-m", "pytest", "-q", *files, "--draws", "150", "-k", quick]
+    assert " passed" in run(*command, CAUSAL_CONV1D_HIDE=hide)
+
+
 def test_every_signature():
     expected = {
         "causal_conv1d": "(x, weight, bias=None, activation=None)",
         "causal_conv1d_fn": "(x, weight, bias=None, seq_idx=None, initial_states=None, "
         "return_final_states=False, final_states_out=None, activation=None)",
         "causal_conv1d_fwd": "(x, weight, bias=None, silu_activation=False)",
+        "causal_conv1d_update": "(x, conv_state, weight, bias=None, activation=None, "
+        "cache_seqlens=None, conv_state_indices=None)",
+        "causal_conv1d_varlen_states": "(x, cu_seqlens, state_len)",
+        "causal_conv1d_varlen_fn": "(x, weight, bias=None, cu_seqlens=None, "
+        "initial_states=None, return_final_states=False, activation=None)",
     }
     for name, text in expected.items():
         signature = inspect.signature(getattr(causal_conv1d_mps, name))

@@ -257,6 +257,22 @@ def test_first_and_second_derivatives(kind, activation):
     torch.autograd.gradgradcheck(function, inputs)
 
 
+def test_more_than_2_to_the_32_elements(request):
+    if not request.config.getoption("--large"):
+        pytest.skip("needs --large and 20 GB of memory")
+    batch, dim, seqlen = 1, 4100, 2**20 + 64  # 4.3e9 elements, 8.6 GB in bf16
+    x = torch.zeros(batch, dim, seqlen, dtype=torch.bfloat16)
+    last = torch.randn(dim, 64).bfloat16()
+    x[0, :, -64:] = last
+    weight, bias = parameters(dim, 4)
+    out = causal_conv1d(x, weight, bias, "silu")
+    before = torch.cat([torch.zeros(dim, 3, dtype=torch.bfloat16), last], dim=1)[None]
+    expected = causal_conv1d(before, weight, bias, "silu")[:, :, 3:]
+    assert x.numel() > 2**32 and torch.equal(out[:, :, -64:], expected)
+    constant = torch.nn.functional.silu(bias).bfloat16()
+    assert torch.equal(out[0, :, 12345], constant) and torch.equal(out[0, :, 0], constant)
+
+
 @pytest.mark.parametrize("chunks", [[1] * 20, [20], [3, 0, 1, 2, 14], [7, 13]])
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 @pytest.mark.parametrize("width", [1, 2, 4, 7, 9])
