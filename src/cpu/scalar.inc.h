@@ -85,7 +85,6 @@ static void NAME(forward)(const cc1d_args *args, const cc1d_tile *tile)
 static REAL NAME(gradient)(const cc1d_args *args, const cc1d_sequence *s, int64_t d, int64_t t)
 {
     const tensor *dout = &args->dout;
-    if (NAME(is_padding)(args, s, t)) return 0;
     REAL g = NAME(load)(dout, s->batch * dout->stride[0] + d * dout->stride[1] +
                                   (s->start + t) * dout->stride[2]);
     return args->silu ? g * NAME(silu_derivative)(NAME(preactivation)(args, s, d, t)) : g;
@@ -108,6 +107,7 @@ static void NAME(backward_block)(const cc1d_args *args, const cc1d_sequence *s, 
                              : 0;
     }
     for (int64_t t = begin < 0 ? 0 : begin; t < s->length && t < end + width - 1; t++) {
+        if (NAME(is_padding)(args, s, t)) continue;
         REAL g = NAME(gradient)(args, s, d, t);
         for (int64_t k = 0; k < width; k++) {
             int64_t u = t - (width - 1) + k;

@@ -12,23 +12,36 @@ enum { BATCH = 2, DIM = 3, SEQLEN = 4, WIDTH = 3 };
 /* The memory of good arguments.  Refused calls must leave all of it as it is. */
 static struct memory {
     float x[24], weight[9], bias[3], dout[24], out[24], dx[24], dweight[9], dbias[3];
+    float initial[12], final[12], dinitial[12], state[36];
+    int32_t ids[8], packed[3], rows[2];
 } memory, before;
 
 static causal_conv1d_tensor tensor(void *data, int ndim, int64_t i, int64_t j, int64_t k)
 {
-    return (causal_conv1d_tensor){.data = data,
-                                  .dtype = CAUSAL_CONV1D_FLOAT32,
-                                  .ndim = ndim,
-                                  .size = {i, j, k},
-                                  .stride = {ndim == 3   ? j * k
-                                             : ndim == 2 ? j
-                                                         : 1,
-                                             ndim == 3 ? k : 1, 1}};
+    causal_conv1d_tensor t = {.data = data,
+                              .dtype = CAUSAL_CONV1D_FLOAT32,
+                              .ndim = ndim,
+                              .size = {i, j, k},
+                              .stride = {1, 1, 1}};
+    for (int d = ndim - 2; d >= 0; d--) t.stride[d] = t.stride[d + 1] * t.size[d + 1];
+    return t;
 }
 
 static causal_conv1d_tensor of_x(void *data)
 {
     return tensor(data, 3, BATCH, DIM, SEQLEN);
+}
+
+static causal_conv1d_tensor of_states(void *data)
+{
+    return tensor(data, 3, BATCH, DIM, WIDTH - 1);
+}
+
+static causal_conv1d_tensor indices(void *data, int ndim, int64_t i, int64_t j)
+{
+    causal_conv1d_tensor t = tensor(data, ndim, i, j, 0);
+    t.dtype = CAUSAL_CONV1D_INT32;
+    return t;
 }
 
 static causal_conv1d_forward_args good_forward(void)
@@ -53,10 +66,34 @@ static causal_conv1d_backward_args good_backward(void)
                                          .silu = true};
 }
 
+/* A state of 4 columns for each of 3 rows, of which rows 2 and 0 are used. */
+static causal_conv1d_update_args good_update(void)
+{
+    causal_conv1d_forward_args f = good_forward();
+    return (causal_conv1d_update_args){.x = f.x,
+                                       .conv_state = tensor(memory.state, 3, 3, DIM, 4),
+                                       .weight = f.weight,
+                                       .bias = f.bias,
+                                       .conv_state_indices = indices(memory.rows, 1, BATCH, 0),
+                                       .out = f.out,
+                                       .silu = true};
+}
+
+/* Two sequences in 8 columns. */
+static causal_conv1d_varlen_states_args good_varlen_states(void)
+{
+    return (causal_conv1d_varlen_states_args){.x = tensor(memory.x, 3, 1, DIM, 8),
+                                              .cu_seqlens = indices(memory.packed, 1, 3, 0),
+                                              .states = of_states(memory.final)};
+}
+
 static void fill(void)
 {
-    for (size_t i = 0; i < sizeof memory / sizeof(float); i++)
+    for (size_t i = 0; i < offsetof(struct memory, ids) / sizeof(float); i++)
         ((float *)&memory)[i] = (float)(i % 7) - 3;
+    memcpy(memory.ids, (int32_t[]){0, 0, 1, 1, -1, 2, 2, 2}, sizeof memory.ids);
+    memcpy(memory.packed, (int32_t[]){0, 5, 8}, sizeof memory.packed);
+    memcpy(memory.rows, (int32_t[]){2, 0}, sizeof memory.rows);
     before = memory;
 }
 
@@ -213,6 +250,107 @@ static void check_memory(void)
         OUT_OF_MEMORY, "the workspace could not be allocated");
 }
 
+static void check_sequences(void)
+{
+    const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32, int64 = CAUSAL_CONV1D_INT64;
+    REFUSED_BOTH(a.seq_idx = indices(memory.ids, 1, 8, 0), BAD_SHAPE, "Expected 2D tensor seq_idx");
+    REFUSED_BOTH(a.seq_idx = indices(memory.ids, 2, 4, 2), BAD_SHAPE, "Size 4 of seq_idx");
+    REFUSED_BOTH(a.seq_idx = tensor(memory.ids, 2, BATCH, SEQLEN, 0), BAD_DTYPE,
+                 "Expected seq_idx of dtype int32 or int64");
+    REFUSED_BOTH(a.seq_idx = indices(NULL, 2, BATCH, SEQLEN), BAD_MEMORY, "data in seq_idx");
+    REFUSED_BOTH((a.seq_idx = indices(memory.ids, 2, BATCH, SEQLEN), a.seq_idx.device_index = 1),
+                 BAD_DEVICE, "Expected seq_idx on the device of x");
+    REFUSED_BOTH((a.seq_idx = indices(memory.ids, 2, BATCH, SEQLEN),
+                  a.cu_seqlens = indices(memory.packed, 1, 3, 0)),
+                 BAD_COMBINATION, "Expected seq_idx or cu_seqlens, got both");
+    REFUSED(forward,
+            (a.seq_idx = indices(memory.ids, 2, BATCH, SEQLEN),
+             a.final_states = of_states(memory.final)),
+            BAD_COMBINATION, "Expected seq_idx without final states");
+
+    REFUSED_BOTH(a.cu_seqlens = indices(memory.packed, 1, 3, 0), BAD_SHAPE,
+                 "Expected x (1, dim, total) beside cu_seqlens, got 3D with batch 2");
+#define PACKED \
+    (a.x = tensor(memory.x, 3, 1, DIM, 8), a.cu_seqlens = indices(memory.packed, 1, 3, 0))
+    REFUSED_BOTH((PACKED, a.cu_seqlens.ndim = 2), BAD_SHAPE, "Expected 1D tensor cu_seqlens");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.size[0] = 0), BAD_SHAPE, "of sequences + 1 elements");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.dtype = f32), BAD_DTYPE, "Expected cu_seqlens of dtype int");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.data = NULL), BAD_MEMORY, "Expected data in cu_seqlens");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.device = CAUSAL_CONV1D_OTHER_DEVICE), BAD_DEVICE,
+                 "Expected cu_seqlens on the device of x");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.data = memory.packed + 1, a.cu_seqlens.size[0] = 2),
+                 BAD_VALUE, "begin with 0 and never fall, got 5 at 0");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.data = memory.ids + 3, a.cu_seqlens.size[0] = 2), BAD_VALUE,
+                 "never fall, got 1 at 0");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.data = memory.ids + 1, a.cu_seqlens.size[0] = 4), BAD_VALUE,
+                 "never fall, got -1 at 3");
+    REFUSED_BOTH((PACKED, a.cu_seqlens.size[0] = 2), BAD_VALUE,
+                 "The last element of cu_seqlens, 5, does not match the total of x, 8");
+    REFUSED_BOTH((PACKED, a.initial_states = tensor(memory.initial, 3, 1, DIM, 2)), BAD_SHAPE,
+                 "Size 1 of initial_states in dimension 0");
+#undef PACKED
+
+    REFUSED_BOTH(a.x.dtype = int64, BAD_DTYPE, "Expected x of dtype float32");
+    REFUSED_BOTH(a.initial_states = tensor(memory.initial, 3, BATCH, DIM, 1), BAD_SHAPE,
+                 "Size 1 of initial_states in dimension 2");
+    REFUSED_BOTH((a.initial_states = of_states(memory.initial),
+                  a.initial_states.dtype = CAUSAL_CONV1D_BFLOAT16),
+                 BAD_DTYPE, "Expected initial_states of x's dtype");
+    REFUSED(forward, a.final_states = of_states(NULL), BAD_MEMORY, "data in final_states");
+    REFUSED(forward, a.final_states = of_states(memory.x), BAD_MEMORY, "overlap with x");
+    REFUSED(forward, a.final_states = of_states(memory.out + 23), BAD_MEMORY, "overlap with final");
+    REFUSED(forward,
+            (a.initial_states = of_states(memory.initial),
+             a.final_states = of_states(memory.initial + 1)),
+            BAD_MEMORY, "Expected final_states in memory of its own");
+    REFUSED(backward, a.dfinal_states = tensor(memory.final, 3, BATCH, 2, 2), BAD_SHAPE,
+            "Size 2 of dfinal_states in dimension 1");
+    REFUSED(backward, a.dinitial_states = tensor(memory.dinitial, 2, BATCH, DIM, 0), BAD_SHAPE,
+            "Expected 3D tensor dinitial_states");
+    REFUSED(backward, a.dinitial_states = of_states(memory.dx), BAD_MEMORY,
+            "Expected dx in memory of its own, got an overlap with dinitial_states");
+}
+
+static void check_updates(void)
+{
+    REFUSED(update, a.x.ndim = 2, BAD_SHAPE, "Expected 3D input tensor x");
+    REFUSED(update, a.conv_state.ndim = 2, BAD_SHAPE,
+            "Expected conv_state (batch, dim, state_len)");
+    REFUSED(update, a.conv_state.size[2] = 1, BAD_SHAPE,
+            "state_len >= width - 1 = 2, got 3D with 1");
+    REFUSED(update, a.conv_state.size[1] = 2, BAD_SHAPE, "Size 2 of conv_state in dimension 1");
+    REFUSED(update, a.conv_state_indices = (causal_conv1d_tensor){0}, BAD_SHAPE,
+            "Size 3 of conv_state in dimension 0 does not match: expected 2");
+    REFUSED(update, a.conv_state.dtype = CAUSAL_CONV1D_FLOAT64, BAD_DTYPE,
+            "conv_state of x's dtype");
+    REFUSED(update, a.conv_state.data = NULL, BAD_MEMORY, "Expected data in conv_state");
+    REFUSED(update, a.conv_state.stride[0] = 0, BAD_MEMORY, "Expected conv_state without elements");
+    REFUSED(update, a.conv_state.data = memory.x, BAD_MEMORY, "Expected conv_state in memory");
+    REFUSED(update, a.out.data = memory.state, BAD_MEMORY, "got an overlap with conv_state");
+    REFUSED(update, a.out.size[2] = 3, BAD_SHAPE, "Size 3 of out in dimension 2");
+    REFUSED(update, a.conv_state_indices.dtype = CAUSAL_CONV1D_FLOAT32, BAD_DTYPE,
+            "Expected conv_state_indices of dtype int32 or int64");
+    REFUSED(update, a.conv_state_indices.size[0] = 3, BAD_SHAPE, "Size 3 of conv_state_indices");
+    REFUSED(update, a.conv_state_indices.data = memory.packed, BAD_VALUE,
+            "Expected conv_state_indices below 3, the size of conv_state, got 5 at 1");
+    REFUSED(update, a.cache_seqlens = indices(memory.rows, 1, 1, 0), BAD_SHAPE,
+            "Size 1 of cache_seqlens in dimension 0");
+    REFUSED(update, a.cache_seqlens = tensor(memory.rows, 1, BATCH, 0, 0), BAD_DTYPE,
+            "Expected cache_seqlens of dtype int32 or int64");
+
+    REFUSED(varlen_states, a.x = of_x(memory.x), BAD_SHAPE, "Expected x (1, dim, total)");
+    REFUSED(varlen_states, a.x.dtype = CAUSAL_CONV1D_OTHER, BAD_DTYPE, "Expected x of dtype");
+    REFUSED(varlen_states, a.cu_seqlens = (causal_conv1d_tensor){0}, BAD_SHAPE,
+            "1D tensor cu_seqlens");
+    REFUSED(varlen_states, a.cu_seqlens.size[0] = 2, BAD_VALUE,
+            "The last element of cu_seqlens, 5");
+    REFUSED(varlen_states, a.states.ndim = 2, BAD_SHAPE, "Expected 3D tensor states");
+    REFUSED(varlen_states, a.states.size[0] = 1, BAD_SHAPE, "Size 1 of states in dimension 0");
+    REFUSED(varlen_states, a.states.dtype = CAUSAL_CONV1D_FLOAT16, BAD_DTYPE,
+            "states of x's dtype");
+    REFUSED(varlen_states, a.states.data = memory.x + 23, BAD_MEMORY, "overlap with x");
+}
+
 /* Sanitizers would rather abort than let malloc fail. */
 const char *__asan_default_options(void);
 const char *__tsan_default_options(void);
@@ -254,6 +392,26 @@ static void check_good(void)
     /* Inputs may share memory with each other. */
     b.dout.data = b.x.data;
     check(causal_conv1d_backward(&b, NULL, NULL) == CAUSAL_CONV1D_OK, "backward with dout = x");
+    fill();
+    /* Final states may take the place of the initial ones. */
+    f.initial_states = f.final_states = of_states(memory.initial);
+    check(causal_conv1d_forward(&f, NULL, &error) == CAUSAL_CONV1D_OK, "states in place");
+    check(memory.initial[0] == before.x[2] && memory.initial[1] == before.x[3], "a final state");
+    fill();
+    causal_conv1d_update_args u = good_update();
+    check(causal_conv1d_update(&u, NULL, &error) == CAUSAL_CONV1D_OK, "update");
+    check(!memcmp(memory.state + 24, before.x, sizeof(float) * 12) &&
+              !memcmp(memory.state, before.x + 12, sizeof(float) * 12) &&
+              !memcmp(memory.state + 12, before.state + 12, sizeof(float) * 12),
+          "states after update");
+    fill();
+    causal_conv1d_varlen_states_args v = good_varlen_states();
+    check(causal_conv1d_varlen_states(&v, NULL, &error) == CAUSAL_CONV1D_OK, "varlen_states");
+    for (int n = 0; n < 2; n++)
+        for (int d = 0; d < DIM; d++)
+            check(!memcmp(memory.final + (n * DIM + d) * 2,
+                          before.x + d * 8 + before.packed[n + 1] - 2, sizeof(float) * 2),
+                  "state of sequence %d, channel %d", n, d);
     fill();
 }
 
@@ -344,6 +502,8 @@ int main(void)
     check_dtypes();
     check_devices();
     check_memory();
+    check_sequences();
+    check_updates();
     check_good();
     for (int i = 0; i < 8; i++) {
         bool last = i & 1, null = i & 2, twice = i & 4;

@@ -22,8 +22,8 @@
 #include "../../src/cpu/features.h"
 #include "../../src/cpu/kernels.h"
 
-/* The tensors of a call: inputs, indices, and from OUT on results.  An update reads INITIAL, as
- * conv_state, and writes FINAL. */
+/* The tensors of a call: inputs, indices, and from OUT on results.  The conv_state of an update is
+ * FINAL, which begins as INITIAL. */
 enum {
     X,
     WEIGHT,
@@ -82,7 +82,7 @@ static int64_t near_multiple(int64_t times)
 static void random_shape(call *c)
 {
     c->batch = 1 + below(3);
-    c->width = chance(4) ? 1 + below(10) : 2 + below(3);
+    c->width = chance(3) ? 1 + below(10) : 2 + below(3);
     c->dim = chance(3) ? below(6) : chance(3) ? near_multiple(2) : 1 + below(40);
     c->seqlen = chance(6) ? below(6) : chance(4) ? 1 + below(200) : near_multiple(3);
     if (chance(40)) c->batch = 0;
@@ -96,7 +96,10 @@ static void random_shape(call *c)
     case 2: /* time in channels-last */
         c->batch = 1, c->dim = 230 + below(80), c->seqlen = 321 + below(80);
         break;
-    case 3: /* channels */ c->dim = 255 + below(300), c->seqlen = 1 + below(40); break;
+    case 3: /* channels */
+        c->dim = 255 + below(300);
+        c->seqlen = 1 + below(40);
+        break;
     case 4: /* batches */
         c->batch = 500 + below(1500), c->dim = 1 + below(6), c->seqlen = below(4);
         break;
@@ -111,8 +114,8 @@ static void random_shape(call *c)
         c->sequences = c->states = chance(4) ? 1 + below(100) : 1 + below(6);
         if (c->seqlen == 0 && chance(2)) c->sequences = c->states = 0;
     } else if (c->kind == UPDATE) {
-        if (chance(2) || c->seqlen > 100) c->seqlen = chance(2) ? 1 : below(12);
-        c->columns += below(4), c->states += below(4);
+        c->seqlen = chance(4) ? below(12) : 1;
+        c->columns += chance(4) ? below(5) : below(2), c->states += below(4);
     }
 }
 
@@ -125,11 +128,12 @@ static int compare_indices(const void *a, const void *b)
 /* The shape of an index tensor, and its values; false if it is absent. */
 static bool random_indices(call *c, int i)
 {
-    const bool present = i == SEQ_IDX ? c->kind == WITH_IDS
-                         : i == CU_SEQLENS
-                             ? c->kind == PACKED
+    const bool present = i == SEQ_IDX      ? c->kind == WITH_IDS
+                         : i == CU_SEQLENS ? c->kind == PACKED
+                         : i == CACHE_SEQLENS
+                             ? c->kind == UPDATE && chance(3)
                              : c->kind == UPDATE && (chance(2) || c->states > c->batch);
-    if (!present || (i == CACHE_SEQLENS && chance(2))) return false;
+    if (!present) return false;
     tensor *t = &c->t[i];
     t->dtype = chance(2) ? CAUSAL_CONV1D_INT32 : CAUSAL_CONV1D_INT64;
     t->ndim = i == SEQ_IDX ? 2 : 1;
@@ -194,10 +198,11 @@ static void random_call(call *c)
             *t = (tensor){0};
             continue;
         }
-        layout layout = common < 9 ? (enum layout)(common / 4) : (enum layout)below(2);
-        if (t->size[2] != c->seqlen) layout = chance(2) ? TIME : ANY;
+        const bool states = i == INITIAL || i == DFINAL || i == FINAL || i == DINITIAL;
+        layout layout = t->ndim < 3 ? ANY : (enum layout)(common < 9 ? common / 4 : below(2));
+        if (states) layout = c->kind == UPDATE && !chance(4) ? TIME : (enum layout)below(3);
         /* Sums of one value over and over would round to one side: not for dout. */
-        lay_out(t, t->ndim == 3 ? layout : ANY, i < DOUT || (i == DOUT && c->values == INTEGERS));
+        lay_out(t, layout, i < DOUT || (i == DOUT && c->values == INTEGERS));
         place(t, arenas[i]);
         const values values = t->ndim < 3 && c->values == SPECIALS ? REALS : c->values;
         cursor at = start(t);
