@@ -173,7 +173,9 @@ def _batched(op: Any, per_batch: set[int]) -> Any:
 
     def rule(info: Any, in_dims: tuple, *args: Any) -> tuple:
         size = info.batch_size
-        if all(dim is None or i in per_batch for i, dim in enumerate(in_dims)):
+        # Beside cu_seqlens x has a batch of 1.
+        mergeable = per_batch and args[4] is None
+        if mergeable and all(dim is None or i in per_batch for i, dim in enumerate(in_dims)):
             merged = [
                 _in_front(a, d, size).flatten(0, 1) if i in per_batch and a is not None else a
                 for i, (a, d) in enumerate(zip(args, in_dims, strict=True))

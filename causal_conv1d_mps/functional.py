@@ -130,11 +130,14 @@ def _convolve(
 ) -> Tensor | tuple[Tensor, Tensor]:
     if return_final_states and final_states_out is not None and x.dim() == weight.dim() + 1 == 3:
         shape = (x.shape[0], x.shape[1], weight.shape[1] - 1)
-        if final_states_out.shape != shape or final_states_out.dtype != x.dtype:
+        given = (tuple(final_states_out.shape), final_states_out.dtype, final_states_out.device)
+        if given != (shape, x.dtype, x.device):
             raise ValueError(
-                f"Expected final_states_out (batch, dim, width - 1) = {shape} of {x.dtype}, got "
-                f"{tuple(final_states_out.shape)} of {final_states_out.dtype}, which does not match"
+                f"Expected final_states_out (batch, dim, width - 1) = {shape} of {x.dtype} on "
+                f"{x.device}, got {given}, which does not match"
             )
+        if torch._debug_has_internal_overlap(final_states_out) == 1:
+            raise ValueError("Expected final_states_out without elements that share memory")
         if initial_states is not None and _needs_grad(x, weight, bias, initial_states):
             initial_states = initial_states.clone()  # the backward needs it, out may overwrite it
     out, final_states = _forward(
@@ -263,9 +266,12 @@ def causal_conv1d_update(
     if torch.compiler.is_compiling():
         return _ops.update(x, conv_state, weight, bias, *arguments)
     try:
-        return _ops.update_fast(x, conv_state, weight, bias, *arguments)
+        out = _ops.update_fast(x, conv_state, weight, bias, *arguments)
     except RuntimeError as error:
         raise translated(error) from None
+    if not conv_state.is_inference():  # so that a backward that saved the old state says so
+        torch._C._increment_version((conv_state,))
+    return out
 
 
 def _update_with_grad(
@@ -278,26 +284,48 @@ def _update_with_grad(
     conv_state_indices: Tensor | None,
 ) -> Tensor:
     """The update moves the state; out comes from the forward, over the history as it was."""
-    before = conv_state.detach().clone()
+    before = _history(conv_state.detach(), weight.shape[-1], cache_seqlens, conv_state_indices)
     with torch.no_grad():
         causal_conv1d_update(
             x.detach(), conv_state.detach(), weight.detach(),
             None if bias is None else bias.detach(), "silu" if silu else None,
             cache_seqlens, conv_state_indices,
         )  # fmt: skip
-    state_len, width = conv_state.shape[2], weight.shape[1]
-    columns = torch.arange(state_len - (width - 1), state_len, device=x.device)[None]
+    columns = x[..., None] if x.dim() == 2 else x
+    seq_idx = None
+    if conv_state_indices is not None:  # a padded row: all of its ids are negative
+        seq_idx = conv_state_indices.clamp(max=0)[:, None].expand(-1, columns.shape[2])
+    out, _ = _forward(columns, weight, bias, seq_idx, None, before, silu, False)
+    return out[..., 0] if x.dim() == 2 else out
+
+
+def _history(
+    conv_state: Tensor,
+    width: int,
+    cache_seqlens: Tensor | None,
+    conv_state_indices: Tensor | None,
+) -> Tensor | None:
+    """The width - 1 columns that come before x in every row of an update, or None if the arguments
+    are bad: the update itself says how."""
+    indices = [i for i in (cache_seqlens, conv_state_indices) if i is not None]
+    if conv_state.dim() != 3 or conv_state.shape[2] < width - 1:
+        return None
+    if any(i.dim() != 1 or i.is_floating_point() or i.shape != indices[0].shape for i in indices):
+        return None
+    pool, dim, state_len = conv_state.shape
+    if pool == 0 and conv_state_indices is not None:  # padding only
+        return conv_state.new_zeros(conv_state_indices.shape[0], dim, width - 1)
+    columns = torch.arange(state_len - (width - 1), state_len, device=conv_state.device)
     if cache_seqlens is not None:
         columns = (cache_seqlens[:, None] + columns - state_len) % max(state_len, 1)
+    rows = torch.arange(pool, device=conv_state.device)
     if conv_state_indices is not None:
-        before = before[conv_state_indices.clamp(min=0)]
-    history = before.gather(2, columns[:, None].expand(*before.shape[:2], width - 1))
-    out, _ = _forward(
-        x[..., None] if x.dim() == 2 else x, weight, bias, None, None, history, silu, False
-    )
-    if conv_state_indices is not None:
-        out = torch.where(conv_state_indices[:, None, None] < 0, 0, out)
-    return out[..., 0] if x.dim() == 2 else out
+        rows = conv_state_indices.clamp(0, pool - 1)
+    if cache_seqlens is not None and cache_seqlens.shape != rows.shape:
+        return None
+    if cache_seqlens is None:
+        return conv_state[:, :, state_len - (width - 1) :][rows]
+    return conv_state[rows[:, None], :, columns].movedim(1, 2)
 
 
 def causal_conv1d_varlen_states(x: Tensor, cu_seqlens: Tensor, state_len: int) -> Tensor:

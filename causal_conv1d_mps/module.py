@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .functional import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
+from .functional import _is_silu, causal_conv1d, causal_conv1d_fn, causal_conv1d_update
 
 
 class CausalConv1d(nn.Module):
@@ -38,8 +38,7 @@ class CausalConv1d(nn.Module):
         super().__init__()
         if dim < 0 or width < 1:
             raise ValueError(f"Expected dim >= 0 and width >= 1, got {dim} and {width}")
-        if activation not in (None, "silu", "swish"):
-            raise NotImplementedError("activation must be None, silu, or swish")
+        _is_silu(activation)
         self.dim, self.width, self.activation = dim, width, activation
         self.weight = nn.Parameter(torch.empty(dim, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
@@ -66,16 +65,18 @@ class CausalConv1d(nn.Module):
         The outputs of any chunks of a stream, one after the other, are the output for the whole:
         without SiLU and in float32 to the bit. History counts as a constant in gradients.
         """
-        if self.state is None:
-            self.state = x.new_zeros(x.shape[0], self.dim, self.width)
+        state = self.state
+        if state is None:
+            state = x.new_zeros(x.shape[0], self.dim, self.width)
         if x.dim() == 2 or x.shape[2] == 1:
-            return causal_conv1d_update(x, self.state, self.weight, self.bias, self.activation)
-        history = self.state[:, :, 1:].clone()  # the state moves on in place
-        columns = torch.cat([self.state, x.detach()], dim=2)
-        self.state.copy_(columns[:, :, x.shape[2] :])
-        out = causal_conv1d_fn(
-            x, self.weight, self.bias, initial_states=history, activation=self.activation
-        )
+            out = causal_conv1d_update(x, state, self.weight, self.bias, self.activation)
+        else:
+            history = state[:, :, 1:].clone()  # the state moves on in place
+            out = causal_conv1d_fn(
+                x, self.weight, self.bias, initial_states=history, activation=self.activation
+            )
+            state.copy_(torch.cat([state, x.detach()], dim=2)[:, :, x.shape[2] :])
+        self.state = state
         return out  # type: ignore[return-value]
 
     def extra_repr(self) -> str:

@@ -99,6 +99,15 @@ static causal_conv1d_status check_same_device(named n, const causal_conv1d_tenso
     return CAUSAL_CONV1D_OK;
 }
 
+static causal_conv1d_status check_has_kernels(const causal_conv1d_tensor *x,
+                                              causal_conv1d_error *error)
+{
+    if (x->device != CAUSAL_CONV1D_CPU)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
+                         "Expected x on the CPU, got a device that has no kernels here");
+    return CAUSAL_CONV1D_OK;
+}
+
 /* A tensor that must have the given shape; what says where the sizes come from. */
 static causal_conv1d_status check_shape(named n, int ndim, const int64_t *size, const char *what,
                                         causal_conv1d_error *error)
@@ -151,10 +160,7 @@ static causal_conv1d_status check_inputs(const causal_conv1d_tensor *x,
                              (long long)bias->size[0], (long long)x->size[1]);
         TRY(check_same_device((named){"bias", bias}, x, error));
     }
-    if (x->device != CAUSAL_CONV1D_CPU)
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
-                         "Expected x on the CPU, got a device that has no kernels here");
-    return CAUSAL_CONV1D_OK;
+    return check_has_kernels(x, error);
 }
 
 /* A further tensor beside x: of the given shape, on x's device, if same_dtype of x's dtype. */
@@ -189,6 +195,8 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
                                               causal_conv1d_error *error)
 {
     const named packed = {"cu_seqlens", cu_seqlens};
+    if (!cc1d_present(cu_seqlens))
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE, "Expected cu_seqlens, got none");
     if (x->ndim != 3 || x->size[0] != 1)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
                          "Expected x (1, dim, total) beside cu_seqlens, got %dD with batch %lld",
@@ -199,6 +207,7 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
                          "%lld",
                          cu_seqlens->ndim, (long long)cu_seqlens->size[0]);
     TRY(check_tensor((named){"x", x}, error));
+    TRY(check_has_kernels(x, error));
     TRY(check_indices(packed, 1, cu_seqlens->size, "", x, error));
     int64_t last = 0;
     for (int64_t i = 0; i < cu_seqlens->size[0]; i++) {

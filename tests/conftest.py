@@ -7,7 +7,7 @@ import torch
 
 def pytest_addoption(parser):
     parser.addoption("--draws", type=int, default=2000, help="hypothesis cases to draw")
-    parser.addoption("--large", action="store_true", help="run tests that need 30 GB of memory")
+    parser.addoption("--large", action="store_true", help="run tests that need 20 GB of memory")
 
 
 @pytest.fixture

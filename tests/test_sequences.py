@@ -297,6 +297,18 @@ def test_streaming_equals_the_whole_bit_for_bit(width, layout, chunks):
     assert torch.equal(one, whole)
 
 
+def test_a_refused_step_changes_nothing():
+    layer, x = CausalConv1d(5, 4), make(2, 5, 3)
+    with pytest.raises(ValueError):
+        layer.step(make(7, 6, 3))
+    assert layer.state is None
+    layer.step(x)
+    before = layer.state.clone()
+    with pytest.raises(ValueError):
+        layer.step(x.double())
+    assert torch.equal(layer.state, before)
+
+
 def test_streaming_with_gradients():
     layer = CausalConv1d(5, 4, activation="silu")
     x = make(2, 5, 8)

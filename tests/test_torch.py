@@ -153,6 +153,11 @@ def test_vmap_and_functional_transforms():
     out = torch.vmap(one)(xs, many, states, ids)
     torch.testing.assert_close(out, loop(one, xs, many, states, ids), rtol=0, atol=0)
 
+    cuts = torch.tensor([0, 4, 9])
+    out = torch.vmap(lambda x: causal_conv1d_varlen_fn(x, weight, bias, cuts))(xs[:, :1])
+    expected = [causal_conv1d_varlen_fn(x[:1], weight, bias, cuts) for x in xs]
+    torch.testing.assert_close(out, torch.stack(expected), rtol=0, atol=0)
+
     def gradient(function):
         return torch.func.grad(
             lambda weight, x: function(x, weight, bias, activation="silu").square().sum()

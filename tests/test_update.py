@@ -129,6 +129,30 @@ def test_gradients(ring):
     assert (grad[1] == 0).all() and (grad[0] != 0).all()
 
 
+def test_padding_is_no_part_of_the_gradient():
+    x, (weight, bias) = torch.randn(2, 5, 3), parameters(5, 4)
+    x[1] = float("nan")
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    for pool, first in ((3, 2), (0, -1)):
+        indices = torch.tensor([first, -1])
+        state = torch.full((pool, 5, 4), float("nan"))
+        state[first:] = 1
+        out = causal_conv1d_update(x, state, weight, bias, "silu", conv_state_indices=indices)
+        grads = torch.autograd.grad(out.sum(), inputs)
+        assert (grads[0][1] == 0).all() and all(g.isfinite().all() for g in grads)
+
+
+def test_autograd_notices_that_the_state_has_changed():
+    x, state, (weight, bias) = torch.randn(2, 5), torch.randn(2, 5, 4), parameters(5, 4)
+    parameter = torch.ones(2, 5, 4, requires_grad=True)
+    product = (parameter * state).sum()
+    causal_conv1d_update(x, state, weight, bias)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.backward()
+    with torch.inference_mode():
+        causal_conv1d_update(x, torch.randn(2, 5, 4), weight, bias)
+
+
 def test_compiled_update_keeps_the_address_of_the_state():
     weight, bias = parameters(40, 4)
     state = torch.zeros(2, 40, 4)
@@ -165,4 +189,8 @@ def test_errors():
     wrong("int32 or int64", x, state, weight, bias, conv_state_indices=torch.tensor([0.0, 1.0]))
     wrong("does not match", x, state, weight, bias, cache_seqlens=torch.tensor([1]))
     wrong("share memory", x, state[:1].expand(2, -1, -1), weight, bias)
+    wide = weight.clone().requires_grad_()
+    wrong("below 2", x, state, wide, bias, conv_state_indices=torch.tensor([0, 2]))
+    wrong("does not match", x, state, wide, bias, cache_seqlens=torch.tensor([1]))
+    wrong("state_len >= width - 1 = 3", x, state[:, :, 1:], wide, bias)
     wrong("activation must be", x, state, weight, bias, "gelu", error=NotImplementedError)

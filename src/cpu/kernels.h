@@ -1,7 +1,8 @@
 /* The contract of the CPU kernels, and the table of one that each ISA fills.
  *
  * A kernel computes one tile.  Its arguments have passed check.c, so it only asserts.  Tiles
- * depend on the shape and layout alone (cpu.c), never on the ISA or the number of threads. */
+ * depend on the shape, layout and cu_seqlens alone (cpu.c), never on the ISA or the number of
+ * threads. */
 #ifndef CAUSAL_CONV1D_CPU_KERNELS_H
 #define CAUSAL_CONV1D_CPU_KERNELS_H
 

@@ -41,7 +41,9 @@ cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n)
         if (s.state < 0) s.length = 0;
     }
     if (args->cache_seqlens.dtype)
-        s.column = modulo(cc1d_index(&args->cache_seqlens, n) - (width - 1), args->states.size[2]);
+        s.column =
+            modulo(modulo(cc1d_index(&args->cache_seqlens, n), args->states.size[2]) - (width - 1),
+                   args->states.size[2]);
     return s;
 }
 
@@ -74,6 +76,7 @@ static void copy(const mover *m, channels to, channels from, int64_t n)
         else                                                                 \
             memset(to.data + i * to.step, 0, bytes);                         \
     }
+    if (from.data == to.data && from.data) return; /* nothing moved */
     if (from.data && to.step == m->size && from.step == m->size)
         memcpy(to.data, from.data, (size_t)(n * m->size));
     else if (m->size == 2)
@@ -104,6 +107,7 @@ static void write_ring(const mover *m, const cc1d_sequence *s, int64_t position,
                        int64_t n)
 {
     int64_t length = m->states->size[2], t = s->length > length ? s->length - length : 0;
+    position = modulo(position, length);
     for (; t < s->length; t++)
         copy(m, at(m, m->states, s->state, d, modulo(position + t, length)),
              at(m, &m->args->x, s->batch, d, t), n);

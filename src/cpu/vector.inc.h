@@ -1,19 +1,23 @@
+// clang-format off
 /* What every ISA file includes before its vocabulary: compiler words and tensor access.
  *
  * The vocabulary that an ISA file then defines, over vf, a vector of VL floats, VL >= 8:
  *   vf_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
  *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
  *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
- *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4,
- * in an order of lanes that suits the ISA; what is stored is exact in dtype vf_order(a)
- * vf_unorder(a)                  lanes into that order, and back vf_keep(a, n) lanes from n on
- * become 0 vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i]
- * become 0 vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
+ *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4, in an
+ *                                              order of lanes that suits the ISA; what is stored is
+ *                                              exact in dtype
+ *   vf_order(a) vf_unorder(a)                  lanes into that order, and back
+ *   vf_keep(a, n)                              lanes from n on become 0
+ *   vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i] become 0
+ *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
  *   vf_max vf_min (a, b)                       b if it is NaN
- *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in
- *                                              [-126, 126], magic = n + 1.5 * 2^23
+ *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in [-126, 126],
+ *                                              magic = n + 1.5 * 2^23
  *   vf_reciprocal(a)                           1 / a, a in [1, 2^126]
  */
+// clang-format on
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
