@@ -31,6 +31,8 @@
 #define PRAGMA(text) _Pragma(#text)
 /* An unrolled loop k = 0..n-1, so that arrays of vectors live in registers. */
 #if defined(__clang__)
+/* A hint: clang need not warn where it does not follow it. */
+#pragma clang diagnostic ignored "-Wpass-failed"
 #define EACH(k, n) PRAGMA(clang loop unroll(full)) for (int k = 0; k < (n); k++)
 #else
 #define EACH(k, n) PRAGMA(GCC unroll 16) for (int k = 0; k < (n); k++)
