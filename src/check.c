@@ -195,8 +195,6 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
                                               causal_conv1d_error *error)
 {
     const named packed = {"cu_seqlens", cu_seqlens};
-    if (!cc1d_present(cu_seqlens))
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE, "Expected cu_seqlens, got none");
     if (x->ndim != 3 || x->size[0] != 1)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
                          "Expected x (1, dim, total) beside cu_seqlens, got %dD with batch %lld",
@@ -206,6 +204,8 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
                          "Expected 1D tensor cu_seqlens of sequences + 1 elements, got %dD with "
                          "%lld",
                          cu_seqlens->ndim, (long long)cu_seqlens->size[0]);
+    if (!cc1d_present(cu_seqlens))
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE, "Expected cu_seqlens, got none");
     TRY(check_tensor((named){"x", x}, error));
     TRY(check_has_kernels(x, error));
     TRY(check_indices(packed, 1, cu_seqlens->size, "", x, error));
