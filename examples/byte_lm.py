@@ -20,7 +20,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from time import perf_counter
 
 from rich.console import Console
@@ -159,7 +159,7 @@ def held_out_loss(model: nn.Module, text: Tensor, args: argparse.Namespace) -> f
 
 
 def conv_seconds(models: dict[str, nn.Sequential], args: argparse.Namespace) -> dict[str, float]:
-    """Median time of one convolution alone, forward and backward, on the shape of training."""
+    """Shortest time of one convolution alone, forward and backward, on the shape of training."""
     x = torch.randn(args.batch, args.seqlen, args.dim).transpose(1, 2).requires_grad_()
     dout = torch.randn_like(x)
     seconds: Series = {name: [] for name in models}
@@ -169,7 +169,7 @@ def conv_seconds(models: dict[str, nn.Sequential], args: argparse.Namespace) -> 
             start = perf_counter()
             torch.autograd.grad(conv(x), [x, *conv.parameters()], dout)
             seconds[name].append(perf_counter() - start)
-    return {name: median(times) for name, times in seconds.items()}
+    return {name: min(times) for name, times in seconds.items()}
 
 
 @torch.no_grad()
@@ -224,9 +224,9 @@ def main() -> int:
     losses, seconds = train(models, text, args)
     conv = conv_seconds(models, args)
     table = Table("", "held-out loss", "training", "step", "convs", "share", box=None)
-    table.caption = "step: median; convs: their forward and backward, timed apart"
+    table.caption = "step: the shortest; convs: forward and backward, timed apart"
     for name, model in models.items():
-        step, convs = median(seconds[name]), args.layers * conv[name]
+        step, convs = min(seconds[name]), args.layers * conv[name]
         table.add_row(
             name, shown(held_out_loss(model, held_out, args)), f"{sum(seconds[name]):.1f} s",
             f"{step * 1e3:.1f} ms", f"{convs * 1e3:.2f} ms", f"{convs / step:.1%}",

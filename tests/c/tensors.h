@@ -133,8 +133,7 @@ static inline double *read_all(const tensor *t)
 }
 
 /* REALS of about one size.  INTEGERS so small that every sum is exact: without SiLU not one
- * product may be missing.  SPECIALS: reals with NaN, Inf, denormals, huge values and -0 in x, dout.
- */
+ * product may be missing.  SPECIALS: reals among which are NaN, Inf, denormals, huge values, -0. */
 typedef enum values { REALS, INTEGERS, SPECIALS } values;
 static const char *const value_names[] = {"reals", "integers", "specials"};
 
@@ -172,7 +171,9 @@ static inline uint64_t random_bits(causal_conv1d_dtype dtype, values values, int
     uint64_t one = (uint64_t)1 << f.fraction, exponent = (f.inf / one - 1) / 2;
     if (values == INTEGERS) return encode(dtype, (double)(below(17) - 8));
     if (values == SPECIALS && chance(16)) switch (below(6)) {
-        case 0: return sign | (f.inf + 1 + (uint64_t)below((int64_t)one - 1)); /* NaN */
+        /* Every second NaN has all bits set: rounding it must not carry. */
+        case 0:
+            return sign | (f.inf + one - 1 - (uint64_t)(chance(2) ? 0 : below((int64_t)one - 1)));
         case 1: return sign | f.inf;
         case 2: return sign | (uint64_t)below((int64_t)one);               /* denormal or 0 */
         case 3: return sign | (f.inf - 1 - (uint64_t)below((int64_t)one)); /* huge */
