@@ -47,8 +47,11 @@ using namespace metal;
 #ifndef INDEX // the type of offsets: int or long
 #define INDEX int
 #endif
-#ifndef ID // the type of seq_idx, cu_seqlens, cache_seqlens and conv_state_indices: int or long
+#ifndef ID // the type of seq_idx, cu_seqlens and cache_seqlens: int or long
 #define ID int
+#endif
+#ifndef ROW // the type of conv_state_indices: int or long
+#define ROW int
 #endif
 #ifndef WIDTH
 #define WIDTH 4
@@ -194,14 +197,14 @@ struct Sequence {
     offset n, start, end;
 };
 
-// The bounds are held inside of x, whatever cu_seqlens says.
+// The bounds are held inside of x, and those of the sequence at t around t, whatever cu_seqlens says.
 inline Sequence sequence_of(thread const Channel &c, offset n)
 {
     Sequence s;
     s.n = n;
 #if PACKED
-    s.start = max(offset(c.ids[n * c.ids_t]), offset(0));
-    s.end = min(offset(c.ids[(n + 1) * c.ids_t]), c.seqlen);
+    s.start = min(max(offset(c.ids[n * c.ids_t]), offset(0)), c.seqlen);
+    s.end = min(max(offset(c.ids[(n + 1) * c.ids_t]), s.start), c.seqlen);
 #else
     s.start = 0;
     s.end = c.seqlen;
@@ -221,7 +224,10 @@ inline Sequence sequence_at(thread const Channel &c, offset t)
         else
             above = middle;
     }
-    return sequence_of(c, n);
+    Sequence s = sequence_of(c, n);
+    s.start = min(s.start, t);
+    s.end = max(s.end, t + 1);
+    return s;
 #else
     return sequence_of(c, c.batch);
 #endif
@@ -960,7 +966,7 @@ kernel void update(device const VALUE *x [[buffer(0)]],
                    device const BIAS *bias [[buffer(2)]],
                    device VALUE *state [[buffer(3)]],
                    device const ID *cache_seqlens [[buffer(4)]],
-                   device const ID *indices [[buffer(5)]],
+                   device const ROW *indices [[buffer(5)]],
                    device VALUE *out [[buffer(6)]],
                    constant long &dim [[buffer(7)]],
                    constant long &seqlen [[buffer(8)]],
@@ -986,8 +992,8 @@ kernel void update(device const VALUE *x [[buffer(0)]],
     x += b * offset(x_b) + d * offset(x_d);
     out += b * offset(out_b) + d * offset(out_d);
 #if INDEXED
-    ID index = indices[b * offset(indices_b)];
-    if (index < 0 || index >= ID(pool)) { // padding, or nothing that may be written
+    ROW index = indices[b * offset(indices_b)];
+    if (index < 0 || index >= ROW(pool)) { // padding, or nothing that may be written
         for (offset t = 0; t < times; t++) out[t * offset(out_t)] = VALUE(0.0f);
         return;
     }
