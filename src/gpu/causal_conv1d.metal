@@ -59,8 +59,8 @@ using namespace metal;
 #ifndef VECTOR // elements of an access: 1, or as many as 8 or 16 bytes hold
 #define VECTOR 1
 #endif
-#ifndef ROWS // times that a thread of `.._dim` has in flight
-#define ROWS 4
+#ifndef ROWS // vectors that a thread has in flight
+#define ROWS 1
 #endif
 #ifndef SILU
 #define SILU 1
@@ -116,17 +116,19 @@ struct Word<float> {
     static uint pack(thread const float *from) { return as_type<uint>(from[0]); }
 };
 
-// N neighbouring elements, on a multiple of their size in bytes if N > 1.
+// N neighbouring elements, on a multiple of their size in bytes if N > 1.  They are fetched as they lie
+// in memory and unpacked where they are used, so that many fetches can be under way.
 template <typename T, int N>
 struct Elements {
     enum { WORDS = N / Word<T>::COUNT };
     typedef vec<uint, WORDS> words;
-    static void load(device const T *from, thread float *to)
+    static words fetch(device const T *from) { return *reinterpret_cast<device const words *>(from); }
+    static void unpack(words w, thread float *to)
     {
-        words w = *reinterpret_cast<device const words *>(from);
 #pragma unroll
         for (int i = 0; i < WORDS; i++) Word<T>::unpack(w[i], to + i * Word<T>::COUNT);
     }
+    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
     static void store(thread const float *from, device T *to)
     {
         words w;
@@ -138,7 +140,10 @@ struct Elements {
 
 template <typename T>
 struct Elements<T, 1> {
-    static void load(device const T *from, thread float *to) { to[0] = float(from[0]); }
+    typedef T words;
+    static words fetch(device const T *from) { return from[0]; }
+    static void unpack(words w, thread float *to) { to[0] = float(w); }
+    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
     static void store(thread const float *from, device T *to) { to[0] = T(from[0]); }
 };
 
@@ -146,8 +151,8 @@ typedef Elements<VALUE, VECTOR> Values;
 
 // ---- SiLU -------------------------------------------------------------------------------------------
 
-// sigmoid(v), and 1 - sigmoid(v) without a subtraction; |v| <= 87, beyond which exp(-v) or its
-// reciprocal would leave the normal numbers.
+// sigmoid(v), and 1 - sigmoid(v) without a subtraction; v >= -87, below which the reciprocal would
+// leave the normal numbers.
 inline float sigmoid(float v, thread float &rest)
 {
     float e = precise::exp(-v);
@@ -160,7 +165,7 @@ inline float activation(float v)
 {
 #if SILU
     float rest, above = v < -87.0f ? -87.0f : v; // a NaN stays one
-    return above * sigmoid(above > 87.0f ? 87.0f : above, rest);
+    return above * sigmoid(above, rest);
 #else
     return v;
 #endif
@@ -352,22 +357,60 @@ inline float bias_of(device const BIAS *bias, offset at)
 // The times that the window of a vector reaches back, in whole vectors.
 enum { BACK = (WIDTH - 1 + VECTOR - 1) / VECTOR * VECTOR };
 
+// Loads are unconditional, from addresses held inside of x, and corrected afterwards, so that none
+// waits for another.
+
 // Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1; those before time
-// 0 from the states, where they are a row's own.
+// 0 from its initial states.
 inline void load_window(thread const Channel &c, offset t, thread float *window)
 {
+    offset step = VECTOR > 1 ? 1 : c.x_t;
 #pragma unroll
-    for (int i = 0; i < BACK + VECTOR; i += VECTOR) {
+    for (int i = 0; i < BACK + VECTOR; i += VECTOR)
+        Values::load(c.x + max(t - BACK + i, offset(0)) * step, window + i);
+    if (t >= BACK) return;
+    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+#pragma unroll
+    for (int i = 0; i < BACK; i++) {
         offset at = t - BACK + i;
-        if (at >= 0) {
-            Values::load(c.x + at * (VECTOR > 1 ? 1 : c.x_t), window + i);
-        } else {
-            Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
-#pragma unroll
-            for (int j = 0; j < VECTOR; j++)
-                window[i + j] = !PACKED && at + j >= -(WIDTH - 1) ? history(c, s, at + j) : 0.0f;
-        }
+        if (at < 0) window[i] = at < -(WIDTH - 1) ? 0.0f : history(c, s, at);
     }
+}
+
+// ROWS rows from time t on of VECTOR channels; those from seqlen on are not meant to be used.
+inline void fetch_rows(device const VALUE *from, offset step, offset t, offset seqlen,
+                       thread Values::words (&rows)[ROWS])
+{
+    if (t + ROWS <= seqlen) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + (t + r) * step);
+    } else {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + min(t + r, seqlen - 1) * step);
+    }
+}
+
+inline void unpack_rows(thread const Values::words (&rows)[ROWS], thread float (*to)[VECTOR])
+{
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) Values::unpack(rows[r], to[r]);
+}
+
+// The W-1 rows before time t.
+inline void load_history(thread const Channel &c, offset initial_d, offset t,
+                         thread float (*rows)[VECTOR])
+{
+#pragma unroll
+    for (int k = 0; k < WIDTH - 1; k++)
+        Values::load(c.x + max(t - (WIDTH - 1) + k, offset(0)) * c.x_t, rows[k]);
+    if (t >= WIDTH - 1) return;
+    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+    Channel one = c;
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++, one.initial += initial_d)
+#pragma unroll
+        for (int k = 0; k < WIDTH - 1; k++)
+            if (t - (WIDTH - 1) + k < 0) rows[k][v] = history(one, s, t - (WIDTH - 1) + k);
 }
 
 // Taps and biases of VECTOR channels from d on: tap k of channel d + v in w[k][v].
@@ -468,33 +511,43 @@ inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offs
 // ---- Forward ----------------------------------------------------------------------------------------
 
 #if WANTED(CC1D_FORWARD_TIME)
-// Grid: (T / VECTOR, D, B).  A thread computes VECTOR neighbouring times of one channel.
+// Grid: (T / VECTOR / ROWS, D, B).  A thread computes ROWS vectors of neighbouring times of one channel;
+// with its SIMD group it fills whole rows of 32 vectors.
 kernel void forward_time(FORWARD_ARGUMENTS)
 {
-    offset t = offset(position.x) * VECTOR, d = position.y, b = position.z;
-    if (t >= offset(seqlen) || d >= offset(dim)) return;
+    offset lane = position.x % CC1D_SIMD, d = position.y, b = position.z;
+    offset first = (offset(position.x) / CC1D_SIMD * ROWS * CC1D_SIMD + lane) * VECTOR;
+    if (first >= offset(seqlen) || d >= offset(dim)) return;
     Channel c;
     PLACE_CHANNEL(c);
-    float result[VECTOR];
+    out += b * offset(out_b) + d * offset(out_d);
+    offset out_step = VECTOR > 1 ? 1 : offset(out_t);
 #if !GENERAL
-    Sequence s = sequence_at(c, t);
-    if (is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1)) {
-        float w[WIDTH], window[BACK + VECTOR];
+    float w[WIDTH], window[ROWS][BACK + VECTOR];
 #pragma unroll
-        for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]);
-        load_window(c, t, window);
+    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]);
 #pragma unroll
-        for (int i = 0; i < VECTOR; i++) {
-            float v = c.bias;
-#pragma unroll
-            for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[BACK - (WIDTH - 1) + i + k], v);
-            result[i] = activation(v);
-        }
-    } else
+    for (int r = 0; r < ROWS; r++) load_window(c, first + r * (CC1D_SIMD * VECTOR), window[r]);
 #endif
-        for (int i = 0; i < VECTOR; i++) result[i] = output(c, t + i);
-    Values::store(result, out + b * offset(out_b) + d * offset(out_d) +
-                              t * (VECTOR > 1 ? 1 : offset(out_t)));
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        offset t = first + r * (CC1D_SIMD * VECTOR);
+        float result[VECTOR];
+#if !GENERAL
+        if (is_whole(c, sequence_at(c, t), t - (WIDTH - 1), t + VECTOR - 1)) {
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++) {
+                float v = c.bias;
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++)
+                    v = fma(w[k], window[r][BACK - (WIDTH - 1) + i + k], v);
+                result[i] = activation(v);
+            }
+        } else
+#endif
+            for (int i = 0; i < VECTOR; i++) result[i] = output(c, t + i);
+        Values::store(result, out + t * out_step);
+    }
 }
 #endif
 
@@ -514,21 +567,12 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
     load_taps(weight, bias, d, bias_d, w, bias_v);
     Sequence s = sequence_at(c, t);
     float window[WIDTH - 1 + ROWS][VECTOR];
-#pragma unroll
-    for (int k = 0; k < WIDTH - 1; k++) {
-        offset at = t - (WIDTH - 1) + k;
-        Channel before = c;
-        if (at >= 0)
-            Values::load(c.x + at * c.x_t, window[k]);
-        else
-#pragma unroll
-            for (int v = 0; v < VECTOR; v++, before.initial += offset(initial_d))
-                window[k][v] = PACKED ? 0.0f : history(before, s, at);
-    }
+    Values::words next[ROWS];
+    fetch_rows(c.x, c.x_t, t, c.seqlen, next);
+    load_history(c, initial_d, t, window);
     for (; t < end; t += ROWS) {
-#pragma unroll
-        for (int r = 0; r < ROWS; r++)
-            if (t + r < end) Values::load(c.x + (t + r) * c.x_t, window[WIDTH - 1 + r]);
+        unpack_rows(next, window + WIDTH - 1);
+        if (t + ROWS < end) fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
         offset last = min(t + ROWS, end) - 1;
         if (is_whole(c, s, t - (WIDTH - 1), last)) {
 #pragma unroll
@@ -712,28 +756,16 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
 #if FINAL
     Sequence done = s; // that of the last time stored
 #endif
-#pragma unroll
-    for (int k = 0; k < WIDTH - 1; k++) {
-        offset at = begin - (WIDTH - 1) + k;
-        Channel before = c;
-        if (at >= 0)
-            Values::load(c.x + at * c.x_t, window[k]);
-        else
-#pragma unroll
-            for (int v = 0; v < VECTOR; v++, before.initial += offset(initial_d))
-                window[k][v] = PACKED ? 0.0f : history(before, s, at);
-    }
+    Values::words next[ROWS], next_dout[ROWS];
+    fetch_rows(c.x, c.x_t, begin, c.seqlen, next);
+    fetch_rows(c.dout, c.dout_t, begin, c.seqlen, next_dout);
+    load_history(c, initial_d, begin, window);
     for (offset t = begin; active && t < end + WIDTH - 1; t += ROWS) {
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            bool inside = t + r < min(end + WIDTH - 1, c.seqlen);
-            if (inside) {
-                Values::load(c.x + (t + r) * c.x_t, window[WIDTH - 1 + r]);
-                Values::load(c.dout + (t + r) * c.dout_t, g[r]);
-            }
-#pragma unroll
-            for (int v = 0; v < VECTOR; v++)
-                if (!inside) window[WIDTH - 1 + r][v] = g[r][v] = 0.0f;
+        unpack_rows(next, window + WIDTH - 1);
+        unpack_rows(next_dout, g);
+        if (t + ROWS < end + WIDTH - 1) {
+            fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
+            fetch_rows(c.dout, c.dout_t, t + ROWS, c.seqlen, next_dout);
         }
         bool whole = is_whole(c, s, t - (WIDTH - 1), min(t + ROWS, c.seqlen) - 1);
 #pragma unroll

@@ -214,6 +214,8 @@ static cc1d_launch plan_forward(const causal_conv1d_forward_args *a)
                                  .wide = wide_offsets(all, 5) | wide_ids(ids)}};
     if (fast == 1 && !is_aligned(&a->weight)) l.variant.vector = 1;
     int64_t vector = l.variant.vector;
+    /* Two vectors in flight where a row has enough of them. */
+    if (fast == 2) l.variant.rows = x->size[2] % (2 * CC1D_SIMD * vector) || general ? 1 : 2;
     int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 17);
     add_tensor(&l, x, x);
     add_tensor(&l, &a->weight, x);
@@ -234,7 +236,7 @@ static cc1d_launch plan_forward(const causal_conv1d_forward_args *a)
     if (fast == 1)
         set_grid(&l, x->size[1] / vector, divide_up(x->size[2], run), x->size[0]);
     else
-        set_grid(&l, x->size[2] / vector, x->size[1], x->size[0]);
+        set_grid(&l, x->size[2] / vector / l.variant.rows, x->size[1], x->size[0]);
     set_flat_group(&l, CC1D_GROUP);
     return l;
 }
@@ -386,7 +388,7 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
     if (general)
         run = 64;
     else if (fast == 1)
-        run = run_of(batch * dim / vector * seqlen, 16, 64, 1 << 16);
+        run = run_of(batch * dim / vector * seqlen, 4, 64, 1 << 16);
     else
         run = block * run_of(batch * dim * divide_up(seqlen, block), 1, 32, 1 << 13);
     segments = divide_up(seqlen, run);

@@ -98,7 +98,12 @@ namespace precise {
 inline float exp(float v) { return expf(v); }
 }
 namespace fast {
-inline float divide(float a, float b) { return __fdividef(a, b); }
+inline float divide(float a, float b)
+{
+    float reciprocal; // of a normal number: __fdividef would care for others too
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+    return a * reciprocal;
+}
 }
 }
 
