@@ -293,8 +293,10 @@ def _update_with_grad(
         )  # fmt: skip
     columns = x[..., None] if x.dim() == 2 else x
     seq_idx = None
-    if conv_state_indices is not None:  # a padded row: all of its ids are negative
-        seq_idx = conv_state_indices.clamp(max=0)[:, None].expand(-1, columns.shape[2])
+    if conv_state_indices is not None:  # a row without a state has negative ids; on a GPU so has one
+        # beyond the pool, which the CPU refuses
+        live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
+        seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])
     out, _ = _forward(columns, weight, bias, seq_idx, None, before, silu, False)
     return out[..., 0] if x.dim() == 2 else out
 

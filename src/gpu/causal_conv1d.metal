@@ -23,7 +23,7 @@
 //   ignored, changes no finite result beyond rounding.
 //
 // Arguments come as in the table of each kernel: tensors, then `constant long &` numbers, strides in
-// elements; weight (D,W) is contiguous.  An absent tensor has any other one in its place.
+// elements; weight (D,W) is contiguous and lies on 16 bytes.  An absent tensor has any other one in its place.
 //
 // One text is compiled per variant, with a preamble that sets these:
 #include <metal_stdlib>
@@ -85,6 +85,9 @@ using namespace metal;
 #endif
 #ifndef INDEXED // the update has conv_state_indices
 #define INDEXED 0
+#endif
+#ifndef SINGLE // the columns of the state, if the update is one time without a ring; 0: any update
+#define SINGLE 0
 #endif
 
 #define WANTED(kernel) (KERNEL == CC1D_ALL || KERNEL == kernel)
@@ -413,6 +416,15 @@ inline void load_history(thread const Channel &c, offset initial_d, offset t,
             if (t - (WIDTH - 1) + k < 0) rows[k][v] = history(one, s, t - (WIDTH - 1) + k);
 }
 
+// The taps of one channel.  weight lies on 16 bytes.
+inline void load_channel_taps(device const WEIGHT *weight, thread float *w)
+{
+    enum { BYTES = WIDTH * sizeof(WEIGHT), EVEN = BYTES % 16 == 0 ? 16 : BYTES % 8 == 0 ? 8 : 0 };
+    enum { STEP = sizeof(WEIGHT) > 4 || EVEN == 0 ? 1 : EVEN / sizeof(WEIGHT) };
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += STEP) Elements<WEIGHT, STEP>::load(weight + k, w + k);
+}
+
 // Taps and biases of VECTOR channels from d on: tap k of channel d + v in w[k][v].
 inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offset d, offset bias_d,
                       thread float (&w)[WIDTH][VECTOR], thread float (&b)[VECTOR])
@@ -524,8 +536,7 @@ kernel void forward_time(FORWARD_ARGUMENTS)
     offset out_step = VECTOR > 1 ? 1 : offset(out_t);
 #if !GENERAL
     float w[WIDTH], window[ROWS][BACK + VECTOR];
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]);
+    load_channel_taps(c.weight, w);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) load_window(c, first + r * (CC1D_SIMD * VECTOR), window[r]);
 #endif
@@ -633,9 +644,9 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
     dfinal += d * offset(dfinal_d);
 
     float w[WIDTH], sums[WIDTH + 1];
+    load_channel_taps(c.weight, w);
 #pragma unroll
-    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]), sums[k] = 0.0f;
-    sums[WIDTH] = 0.0f;
+    for (int k = 0; k <= WIDTH; k++) sums[k] = 0.0f;
 
     // g of the block behind: at first, of the times that follow the segment.
     float behind[VECTOR];
@@ -647,23 +658,46 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
             behind[i] = gradient(c, sequence_at(c, t), t);
     }
 
-    for (offset t = begin + (end - begin - 1) / block * block + lane * VECTOR; t >= begin; t -= block) {
-        float window[BACK + VECTOR], g[VECTOR + WIDTH - 1];
+    offset x_step = VECTOR > 1 ? 1 : c.x_t, dout_step = VECTOR > 1 ? 1 : c.dout_t;
+    offset t = begin + (end - begin - 1) / block * block + lane * VECTOR;
+    offset last = c.seqlen - VECTOR, from = min(t, last);
+    Values::words next = Values::fetch(c.x + from * x_step);
+    Values::words next_dout = Values::fetch(c.dout + from * dout_step);
+    for (; t >= begin; t -= block) {
+        float own[VECTOR], ahead[VECTOR], window[WIDTH - 1 + VECTOR], g[VECTOR + WIDTH - 1];
         bool inside = t < end;
+        Values::unpack(next, own);
+        Values::unpack(next_dout, g);
+        from = min(max(t - block, offset(0)), last);
+        next = Values::fetch(c.x + from * x_step);
+        next_dout = Values::fetch(c.dout + from * dout_step);
+        // Time t - m is with lane - step, before the first lane in the block that is done next.
+        Values::unpack(next, ahead);
+#pragma unroll
+        for (int m = 1; m < WIDTH; m++) {
+            offset step = (m + VECTOR - 1) / VECTOR;
+            float offered = lane >= CC1D_SIMD - step ? ahead[step * VECTOR - m] : own[step * VECTOR - m];
+            window[WIDTH - 1 - m] = simd_shuffle(offered, ushort((lane + CC1D_SIMD - step) % CC1D_SIMD));
+        }
+        if (t < WIDTH - 1) {
+            Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+#pragma unroll
+            for (int m = 1; m < WIDTH; m++)
+                if (t < m) window[WIDTH - 1 - m] = history(c, s, t - m);
+        }
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) window[WIDTH - 1 + i] = own[i];
+
         Sequence s = sequence_at(c, min(t, c.seqlen - 1));
-        bool whole = inside && is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1);
-        if (whole) {
-            load_window(c, t, window);
-            Values::load(c.dout + t * (VECTOR > 1 ? 1 : c.dout_t), g);
+        if (inside && is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1)) {
 #pragma unroll
             for (int i = 0; i < VECTOR; i++) {
                 float v = c.bias;
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[BACK - (WIDTH - 1) + i + k], v);
+                for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[i + k], v);
                 g[i] = activation_gradient(g[i], v);
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++)
-                    sums[k] = fma(g[i], window[BACK - (WIDTH - 1) + i + k], sums[k]);
+                for (int k = 0; k < WIDTH; k++) sums[k] = fma(g[i], window[i + k], sums[k]);
                 sums[WIDTH] += g[i];
             }
         } else {
@@ -691,11 +725,11 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
         if (!inside) continue;
 
         float result[VECTOR];
-        bool ahead = is_whole(c, s, t, t + VECTOR - 1 + WIDTH - 1);
+        bool whole = is_whole(c, s, t, t + VECTOR - 1 + WIDTH - 1);
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
             float sum = 0.0f;
-            if (ahead) {
+            if (whole) {
 #pragma unroll
                 for (int j = 0; j < WIDTH; j++) sum = fma(w[WIDTH - 1 - j], g[i + j], sum);
             } else {
@@ -1032,13 +1066,32 @@ kernel void update(device const VALUE *x [[buffer(0)]],
     n = index;
 #endif
     state += n * offset(state_n) + d * offset(state_d);
+    weight += d * WIDTH;
+    float start = bias_of(bias, d * offset(bias_d));
+#if SINGLE
+    float w[WIDTH], column[SINGLE + 1]; // the state, then x
+    load_channel_taps(weight, w);
+    if (VECTOR > 1)
+        Elements<VALUE, VECTOR>::load(state, column);
+    else
+#pragma unroll
+        for (int k = 0; k < SINGLE; k++) column[k] = float(state[k * offset(state_k)]);
+    column[SINGLE] = float(x[0]);
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) start = fma(w[k], column[SINGLE - (WIDTH - 1) + k], start);
+    out[0] = VALUE(activation(start));
+    if (VECTOR > 1)
+        Elements<VALUE, VECTOR>::store(column + 1, state);
+    else
+#pragma unroll
+        for (int k = 0; k < SINGLE; k++) state[k * offset(state_k)] = VALUE(column[k + 1]);
+#else
     offset now = columns; // the column of time 0
 #if RING
     if (columns > 0) now = offset(cache_seqlens[b * offset(cache_seqlens_b)] % ID(columns)) + columns;
 #endif
-    weight += d * WIDTH;
     for (offset t = 0; t < times; t++) {
-        float v = bias_of(bias, d * offset(bias_d));
+        float v = start;
         for (int k = 0; k < WIDTH; k++) {
             offset at = t - (WIDTH - 1) + k;
             float value;
@@ -1059,6 +1112,7 @@ kernel void update(device const VALUE *x [[buffer(0)]],
         state[k * offset(state_k)] =
             from < 0 ? state[(k + times) * offset(state_k)] : x[from * offset(x_t)];
     }
+#endif
 #endif
 }
 #endif
