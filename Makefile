@@ -52,7 +52,7 @@ $(GPU_LIBRARY): $(SOURCES)
 
 gpu-check: $(GPU_LIBRARY) ## the self test under the four tools of compute-sanitizer
 	set -e; for tool in memcheck racecheck synccheck initcheck; do \
-	  CAUSAL_CONV1D_LIBRARY=$< PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+	  PYTHONPATH=. CAUSAL_CONV1D_LIBRARY=$< PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
 	  compute-sanitizer --tool $$tool --kernel-regex kns=entry --error-exitcode 9 $(PYTHON) tests/gpu/sanitized.py; done
 
 gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside the causal-conv1d package if PYTHON has it

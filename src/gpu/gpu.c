@@ -465,7 +465,7 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
     if (indices->dtype == CAUSAL_CONV1D_INT64) l.variant.wide |= CC1D_WIDE_ROWS;
     const int64_t columns = a->conv_state.size[2];
     const int64_t bytes = columns * (int64_t)cc1d_dtype_size(x->dtype);
-    if (x->size[2] == 1 && !cc1d_present(ring) && columns > 0 && columns <= 8) {
+    if (x->size[2] == 1 && !cc1d_present(ring) && columns <= 8 && !is_general(l.variant.width)) {
         l.variant.single = (uint8_t)columns;
         if ((bytes == 8 || bytes == 16) && takes_vectors(&a->conv_state, 2, columns))
             l.variant.vector = (uint8_t)columns;
