@@ -151,16 +151,21 @@ INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
         _mm256_mask_storeu_epi16(p, first(n), to_16(a, dtype));
 }
 
+INLINE __m512i upper_halves(void)
+{
+    return _mm512_set1_epi32((int)0xffff0000);
+}
+
 INLINE void split_bf16(__m512i both, vr *even, vr *odd)
 {
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int)0xffff0000)));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, upper_halves()));
 }
 
 INLINE __m512i join_bf16(vr even, vr odd)
 {
-    return _mm512_mask_mov_epi16(_mm512_srli_epi32(round_bf16(even), 16), 0xaaaaaaaa,
-                                 round_bf16(odd));
+    __m512i low = _mm512_srli_epi32(round_bf16(even), 16); /* 0xca: a ? b : c */
+    return _mm512_ternarylogic_epi32(upper_halves(), round_bf16(odd), low, 0xca);
 }
 
 INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)

@@ -43,11 +43,31 @@ INLINE bool all_full(const uint8_t *masks, const causal_conv1d_dtype dtype, cons
     return any == 0;
 }
 
-/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last. */
+/* The n times from t on, or a vector of them, of a row whose vector before is *prev. */
+INLINE void forward_time_step(const char *x, char *out, int64_t t, int64_t n, vf *prev, const vf *w,
+                              const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
+                              const bool silu_on)
+{
+    const int64_t offset = t * (int64_t)cc1d_dtype_size(dtype);
+    vf cur = vf_load(x + offset, dtype, n), v, tap[CC1D_MAX_WIDTH];
+    shift_taps(tap, *prev, cur, dtype, W);
+    const bool whole = !masks || all_full(masks + t, dtype, W);
+    if (!whole)
+        EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
+    v = convolve(tap, w, W);
+    if (silu_on) v = silu(v);
+    if (!whole) v = vf_keep_bits(v, dtype, masks + t, ALL_TAPS);
+    vf_store(out + offset, dtype, v, n);
+    *prev = cur;
+}
+
+/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here as
+ * in all kernels most of the work has a loop of its own, where masks are known to be NULL and
+ * vectors to be whole: the compiler then has registers for it. */
 INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
                          const causal_conv1d_dtype dtype, const int W)
 {
-    const int64_t size = (int64_t)cc1d_dtype_size(dtype), VL = vl(dtype);
+    const int VL = vl(dtype);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);
         const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
@@ -60,18 +80,11 @@ INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
             vf w[CC1D_MAX_WIDTH + 1], prev = history(args, &s, d, x, dtype, W, tile->time_begin);
             load_channel(&args->weight, &args->bias, d, W, channel);
             EACH (k, W + 1) w[k] = vf_set(channel[k]);
-            for (int64_t t = tile->time_begin; t < end; t += VL) {
-                vf cur = vf_load(x + t * size, dtype, end - t), v, tap[CC1D_MAX_WIDTH];
-                shift_taps(tap, prev, cur, dtype, W);
-                const bool whole = !masks || all_full(masks + t, dtype, W);
-                if (!whole)
-                    EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
-                v = convolve(tap, w, W);
-                if (args->silu) v = silu(v);
-                if (!whole) v = vf_keep_bits(v, dtype, masks + t, ALL_TAPS);
-                vf_store(out + t * size, dtype, v, end - t);
-                prev = cur;
-            }
+            int64_t t = tile->time_begin;
+            for (; !masks && t + VL <= end; t += VL)
+                forward_time_step(x, out, t, VL, &prev, w, NULL, dtype, W, args->silu);
+            for (; t < end; t += VL)
+                forward_time_step(x, out, t, end - t, &prev, w, masks, dtype, W, args->silu);
         }
     }
 }
@@ -163,6 +176,7 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
 {
     enum { BLOCK = 8 };
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
+    const int VL = vl(dtype);
     const int64_t x_step = args->x.stride[2] * size, out_step = args->out.stride[2] * size;
     float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE], states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];
     assert(dim <= CC1D_DIM_TILE);
@@ -178,7 +192,11 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
             const char *x = at(&args->x, dtype, s.batch, tile->dim_begin, s.start + t);
             char *out = at(&args->out, dtype, s.batch, tile->dim_begin, s.start + t);
             int64_t times = end - t < BLOCK ? end - t : BLOCK;
-            for (int64_t i = 0; i < dim; i += vl(dtype))
+            int64_t i = 0;
+            for (; !masks && i + VL <= dim; i += VL)
+                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
+                                  &rows[0][i], &states[0][i], NULL, dtype, W, args->silu);
+            for (; i < dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, dim - i,
                                   &rows[0][i], &states[0][i], masks, dtype, W, args->silu);
         }
