@@ -22,7 +22,7 @@
 #include "vector.inc.h"
 
 #define BF16_PAIRS 1
-enum { LANES = 8 };
+enum { LANES = 8, GROUP = 4 };
 typedef __m256 vr;
 typedef int lanes __attribute__((vector_size(32))); /* for constants */
 

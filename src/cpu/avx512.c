@@ -24,7 +24,7 @@
 #include "vector.inc.h"
 
 #define BF16_PAIRS 1
-enum { LANES = 16 };
+enum { LANES = 16, GROUP = 8 };
 typedef __m512 vr;
 
 INLINE vr vr_set(float a)

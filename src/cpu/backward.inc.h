@@ -4,9 +4,13 @@
  * dx[u] for u < 0 is the gradient of the initial states; the last W-1 also get that of the final
  * states.  dx runs W-1 times behind g.  Beyond a tile's last time g is recomputed, not summed. */
 
-INLINE vf gradient(vf dout, const vf *tap, const vf *w, const int W, const bool silu_on)
+INLINE vf gradient(vf dout, const vf *tap, const vf *w, const causal_conv1d_dtype dtype,
+                   const int W, const bool silu_on)
 {
-    return silu_on ? vf_mul(dout, silu_derivative(convolve(tap, w, W))) : dout;
+    if (!silu_on) return dout;
+    vf v = convolve(tap, w, W);
+    silu(&v, 1, dtype, true);
+    return vf_mul(dout, v);
 }
 
 /* Adds g * tap[k] to sum[k], g to sum[W]. */
@@ -46,7 +50,7 @@ INLINE vf gradient_time(time_row *row, int64_t t, int64_t n, vf *tap, const vf *
     const bool whole = !masks || all_full(masks + t, dtype, W);
     if (!whole)
         EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
-    g = gradient(g, tap, w, W, silu_on);
+    g = gradient(g, tap, w, dtype, W, silu_on);
     if (!whole) g = vf_keep_bits(g, dtype, masks + t, ALL_TAPS);
     if (n < vl(dtype)) { /* 0 * Inf must not reach the sums from lanes that do not exist */
         g = vf_keep(g, dtype, (int)n);
@@ -260,7 +264,7 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
                 EACH (k, W) seen[k] = tap[k];
             else
                 mask_window(seen, tap, masks[t + j], W);
-            g[W - 1] = gradient(g[W - 1], seen, w, W, silu_on);
+            g[W - 1] = gradient(g[W - 1], seen, w, dtype, W, silu_on);
             if (!whole && !masks[t + j]) g[W - 1] = vf_set(0);
             if (!halo && !sums_later) accumulate(sum, g[W - 1], seen, W);
         }

@@ -43,22 +43,30 @@ INLINE bool all_full(const uint8_t *masks, const causal_conv1d_dtype dtype, cons
     return any == 0;
 }
 
-/* The n times from t on, or a vector of them, of a row whose vector before is *prev. */
-INLINE void forward_time_step(const char *x, char *out, int64_t t, int64_t n, vf *prev, const vf *w,
-                              const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
-                              const bool silu_on)
+/* `vectors` vectors of times from t on, the last of `last` times, of a row whose vector before is
+ * *prev. */
+INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vectors, int64_t last,
+                              vf *prev, const vf *w, const uint8_t *masks,
+                              const causal_conv1d_dtype dtype, const int W, const bool silu_on)
 {
+    const int64_t step = vl(dtype) * (int64_t)cc1d_dtype_size(dtype);
     const int64_t offset = t * (int64_t)cc1d_dtype_size(dtype);
-    vf cur = vf_load(x + offset, dtype, n), v, tap[CC1D_MAX_WIDTH];
-    shift_taps(tap, *prev, cur, dtype, W);
-    const bool whole = !masks || all_full(masks + t, dtype, W);
-    if (!whole)
-        EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
-    v = convolve(tap, w, W);
-    if (silu_on) v = silu(v);
-    if (!whole) v = vf_keep_bits(v, dtype, masks + t, ALL_TAPS);
-    vf_store(out + offset, dtype, v, n);
-    *prev = cur;
+    vf v[GROUP];
+    bool whole = true;
+    EACH (i, vectors) {
+        const int64_t n = i < vectors - 1 ? vl(dtype) : last;
+        vf cur = vf_load(x + offset + i * step, dtype, n), tap[CC1D_MAX_WIDTH];
+        shift_taps(tap, *prev, cur, dtype, W);
+        whole = !masks || all_full(masks + t, dtype, W);
+        if (!whole)
+            EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
+        v[i] = convolve(tap, w, W);
+        *prev = cur;
+    }
+    if (silu_on) silu(v, vectors, dtype, false);
+    if (!whole) v[0] = vf_keep_bits(v[0], dtype, masks + t, ALL_TAPS);
+    EACH (i, vectors)
+        vf_store(out + offset + i * step, dtype, v[i], i < vectors - 1 ? vl(dtype) : last);
 }
 
 /* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here as
@@ -67,7 +75,7 @@ INLINE void forward_time_step(const char *x, char *out, int64_t t, int64_t n, vf
 INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
                          const causal_conv1d_dtype dtype, const int W)
 {
-    const int VL = vl(dtype);
+    const int VL = vl(dtype), G = group(dtype);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);
         const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
@@ -81,10 +89,10 @@ INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
             load_channel(&args->weight, &args->bias, d, W, channel);
             EACH (k, W + 1) w[k] = vf_set(channel[k]);
             int64_t t = tile->time_begin;
-            for (; !masks && t + VL <= end; t += VL)
-                forward_time_step(x, out, t, VL, &prev, w, NULL, dtype, W, args->silu);
+            for (; !masks && t + G * VL <= end; t += G * VL)
+                forward_time_step(x, out, t, G, VL, &prev, w, NULL, dtype, W, args->silu);
             for (; t < end; t += VL)
-                forward_time_step(x, out, t, end - t, &prev, w, masks, dtype, W, args->silu);
+                forward_time_step(x, out, t, 1, end - t, &prev, w, masks, dtype, W, args->silu);
         }
     }
 }
@@ -150,22 +158,28 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
                               const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
                               const bool silu_on)
 {
-    const uint8_t full = (1 << W) - 1;
+    const int G = group(dtype);
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
     EACH (k, W + 1) w[k] = vf_get(rows + k * CC1D_DIM_TILE, dtype);
     load_window(tap, x, x_step, t, n, states, dtype, W);
-    for (int64_t i = 0; i < times; i++) {
-        vf v;
+    int64_t i = 0;
+    for (; !masks && i + G <= times; i += G) {
+        vf v[GROUP];
+        EACH (g, G) {
+            EACH (k, W - 1) tap[k] = tap[k + 1];
+            tap[W - 1] = vf_load(x + (i + g) * x_step, dtype, n);
+            v[g] = convolve(tap, w, W);
+        }
+        if (silu_on) silu(v, G, dtype, false);
+        EACH (g, G) vf_store(out + (i + g) * out_step, dtype, v[g], n);
+    }
+    for (; i < times; i++) {
+        vf v, seen[CC1D_MAX_WIDTH];
         EACH (k, W - 1) tap[k] = tap[k + 1];
         tap[W - 1] = vf_load(x + i * x_step, dtype, n);
-        if (!masks || masks[t + i] == full) {
-            v = convolve(tap, w, W);
-        } else {
-            vf seen[CC1D_MAX_WIDTH];
-            mask_window(seen, tap, masks[t + i], W);
-            v = convolve(seen, w, W);
-        }
-        if (silu_on) v = silu(v);
+        mask_window(seen, tap, masks ? masks[t + i] : ALL_TAPS, W);
+        v = convolve(seen, w, W);
+        if (silu_on) silu(&v, 1, dtype, false);
         if (masks && masks[t + i] == 0) v = vf_set(0);
         vf_store(out + i * out_step, dtype, v, n);
     }

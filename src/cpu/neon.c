@@ -31,7 +31,7 @@
 #include "vector.inc.h"
 
 #define BF16_PAIRS 0 /* the order of memory is as cheap here */
-enum { LANES = 8 };
+enum { LANES = 8, GROUP = 4 };
 typedef struct vr {
     float32x4_t l, h;
 } vr;

@@ -123,7 +123,7 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b,
             load_parameter(&args->weight, d, n, dtype, W, w);
             load_parameter(&args->bias, d, n, dtype, 1, w + W);
             v = convolve(column + L - (W - 1), w, W);
-            if (args->silu) v = silu(v);
+            if (args->silu) silu(&v, 1, dtype, false);
             move_on(p, x, n, dtype, L);
         }
         vf_store(at(&args->out, dtype, b, d, 0), dtype, v, n);

@@ -1,8 +1,8 @@
 // clang-format off
 /* What every ISA file includes before its vocabulary: compiler words and tensor access.
  *
- * The vocabulary that an ISA file then defines, over vr, LANES floats, LANES >= 8; pair.inc.h makes
- * of it the vectors that the algorithms are written in:
+ * The vocabulary that an ISA file then defines, over vr, LANES floats, LANES >= 8, of which SiLU does
+ * GROUP at once; pair.inc.h makes of it the vectors that the algorithms are written in:
  *   vr_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
  *   vr_max vr_min (a, b)                       b if it is NaN
  *   vr_exponent(a)                             2^(k-127), k the low 8 bits of a, from 1 to 254
