@@ -25,6 +25,7 @@ backward_no_grad = _ops.backward_no_grad.default
 forward_plain_fast = _ops.forward_plain.default._op
 backward_plain_fast = _ops.backward_plain.default._op
 update_fast = _ops.update.default._op
+update_plain_fast = _ops.update_plain.default._op
 
 
 def _check_devices(x: Tensor, **others: Tensor | None) -> None:
@@ -80,7 +81,9 @@ def _fake_backward_plain(dout, x, weight, bias, silu) -> tuple[Tensor, Tensor, T
     return _fake_backward(dout, None, x, weight, bias, None, None, None, silu)[:3]
 
 
-def _fake_update(x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices) -> Tensor:
+def _fake_update(
+    x, conv_state, weight, bias, silu, cache_seqlens=None, conv_state_indices=None
+) -> Tensor:
     _check_devices(
         x,
         conv_state=conv_state,
@@ -223,6 +226,7 @@ _FAKES = {
     "backward_no_grad": _fake_backward,
     "backward_plain": _fake_backward_plain,
     "update": _fake_update,
+    "update_plain": _fake_update,
     "varlen_states": _fake_varlen_states,
 }
 for _name, _fake in _FAKES.items():

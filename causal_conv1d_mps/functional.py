@@ -271,13 +271,19 @@ def causal_conv1d_update(
     if _is_compiling():
         return _ops.update(x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices)
     try:
-        out = _ops.update_fast(
-            x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
-        )
+        if cache_seqlens is None and conv_state_indices is None:
+            out = _ops.update_plain_fast(x, conv_state, weight, bias, silu)
+        else:
+            out = _ops.update_fast(
+                x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
+            )
     except RuntimeError as error:
         raise translated(error) from None
-    if not conv_state.is_inference():  # so that a backward that saved the old state says so
-        _increment_version((conv_state,))
+    try:
+        _increment_version((conv_state,))  # a backward that saved the old state then says so
+    except RuntimeError:
+        if not conv_state.is_inference():  # which has no version
+            raise
     return out
 
 

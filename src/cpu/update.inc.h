@@ -105,28 +105,44 @@ INLINE void move_on(char *p, const char *x, int64_t n, const causal_conv1d_dtype
     }
     EACH (i, vl(dtype) * L * size / step - 1) vr_copy(p + i * step, p + i * step + size);
     if (L > 1) vr_copy(last - size, last);
-    EACH (i, vl(dtype)) memcpy(p + ((i + 1) * L - 1) * size, x + i * size, size);
+    for (int64_t i = 0; i < vl(dtype); i += 8, p += 8 * L * size, x += 8 * size)
+        EACH (j, 8) memcpy(p + ((j + 1) * L - 1) * size, x + j * size, size);
+}
+
+/* The convolution before the activation for n channels from d on, and the state's move. */
+INLINE vf update_step(const cc1d_args *args, int64_t b, int64_t state, int64_t d, int64_t n,
+                      const causal_conv1d_dtype dtype, const int W, const int L)
+{
+    vf w[CC1D_MAX_WIDTH + 1], column[CC1D_MAX_WIDTH + 1];
+    char *p = at(&args->states, dtype, state, d, 0);
+    const char *x = at(&args->x, dtype, b, d, 0);
+    load_columns(p, dtype, n, dtype, L, column);
+    column[L] = vf_load(x, dtype, n);
+    load_parameter(&args->weight, d, n, dtype, W, w);
+    load_parameter(&args->bias, d, n, dtype, 1, w + W);
+    move_on(p, x, n, dtype, L);
+    return convolve(column + L - (W - 1), w, W);
 }
 
 INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b,
                        const causal_conv1d_dtype dtype, const int W, const int L)
 {
-    const int64_t state = cc1d_sequence_at(args, b).state;
-    for (int64_t d = tile->dim_begin; d < tile->dim_end; d += vl(dtype)) {
-        const int64_t left = tile->dim_end - d, n = left < vl(dtype) ? left : vl(dtype);
-        vf w[CC1D_MAX_WIDTH + 1], column[CC1D_MAX_WIDTH + 1], v = vf_set(0);
-        if (state >= 0) {
-            char *p = at(&args->states, dtype, state, d, 0);
-            const char *x = at(&args->x, dtype, b, d, 0);
-            load_columns(p, dtype, n, dtype, L, column);
-            column[L] = vf_load(x, dtype, n);
-            load_parameter(&args->weight, d, n, dtype, W, w);
-            load_parameter(&args->bias, d, n, dtype, 1, w + W);
-            v = convolve(column + L - (W - 1), w, W);
-            if (args->silu) silu(&v, 1, dtype, false);
-            move_on(p, x, n, dtype, L);
+    const int64_t state = cc1d_sequence_at(args, b).state, VL = vl(dtype), G = group(dtype);
+    for (int64_t d = tile->dim_begin; d < tile->dim_end; d += G * VL) {
+        const int64_t left = tile->dim_end - d;
+        float values[GROUP * LANES];
+        vf v[GROUP];
+        EACH (i, G) vf_put(values + i * VL, dtype, vf_set(0));
+        for (int64_t i = 0; state >= 0 && i < G && i * VL < left; i++) {
+            const int64_t n = left - i * VL < VL ? left - i * VL : VL;
+            vf_put(values + i * VL, dtype, update_step(args, b, state, d + i * VL, n, dtype, W, L));
         }
-        vf_store(at(&args->out, dtype, b, d, 0), dtype, v, n);
+        EACH (i, G) v[i] = vf_get(values + i * VL, dtype);
+        if (args->silu) silu(v, G, dtype, false); /* 0 where there is no state */
+        EACH (i, G) {
+            if (i * VL < left)
+                vf_store(at(&args->out, dtype, b, d + i * VL, 0), dtype, v[i], left - i * VL);
+        }
     }
 }
 

@@ -359,6 +359,17 @@ static void add_time(causal_conv1d_tensor *t)
     t->ndim = 3, t->size[2] = 1, t->stride[2] = 1;
 }
 
+static void run_update(call *c, causal_conv1d_update_args *args, AtenTensorHandle *out)
+{
+    causal_conv1d_tensor x = args->x;
+    if (x.ndim == 2) add_time(&args->x);
+    c->status = cc1d_check_update_inputs(args, &c->error);
+    make_taps_contiguous(c, &args->weight);
+    if (!c->status) args->out = new_like(c, &x, true, out);
+    if (!c->status && x.ndim == 2) add_time(&args->out);
+    if (!c->status) c->status = cc1d_update(args, &torch_threads, &c->error);
+}
+
 static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
 {
     call c = {0};
@@ -372,14 +383,25 @@ static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         .cache_seqlens = view(take_optional(&c, stack[5])),
         .conv_state_indices = view(take_optional(&c, stack[6])),
     };
-    causal_conv1d_tensor x = args.x;
     (void)inputs, (void)outputs;
-    if (x.ndim == 2) add_time(&args.x);
-    c.status = cc1d_check_update_inputs(&args, &c.error);
-    if (!c.status) args.out = new_like(&c, &x, true, &out);
-    if (!c.status && x.ndim == 2) add_time(&args.out);
-    make_taps_contiguous(&c, &args.weight);
-    if (!c.status) c.status = cc1d_update(&args, &torch_threads, &c.error);
+    run_update(&c, &args, &out);
+    finish(&c, stack, &out, 1);
+}
+
+/* The plain call: no ring, no pool. */
+static void update_plain(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle out = NULL;
+    causal_conv1d_update_args args = {
+        .x = view(take_tensor(&c, stack[0])),
+        .conv_state = view(take_tensor(&c, stack[1])),
+        .weight = view(take_tensor(&c, stack[2])),
+        .bias = view(take_optional(&c, stack[3])),
+        .silu = stack[4] & 1,
+    };
+    (void)inputs, (void)outputs;
+    run_update(&c, &args, &out);
     finish(&c, stack, &out, 1);
 }
 
@@ -447,6 +469,10 @@ static const struct {
      "update(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias, bool silu,"
      " Tensor? cache_seqlens, Tensor? conv_state_indices) -> Tensor",
      update},
+    {"update_plain",
+     "update_plain(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias, bool silu)"
+     " -> Tensor",
+     update_plain},
     {"varlen_states", "varlen_states(Tensor x, Tensor cu_seqlens, int state_len) -> Tensor",
      varlen_states},
 };
