@@ -306,7 +306,9 @@ def _update_with_grad(
         )  # fmt: skip
     columns = x[..., None] if x.dim() == 2 else x
     seq_idx = None
-    if conv_state_indices is not None:  # a row without a state has negative ids; on a GPU so has one
+    if (
+        conv_state_indices is not None
+    ):  # a row without a state has negative ids; on a GPU so has one
         # beyond the pool, which the CPU refuses
         live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
         seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])

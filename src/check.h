@@ -17,7 +17,7 @@ causal_conv1d_status cc1d_fail(causal_conv1d_error *error, causal_conv1d_status 
 #endif
     ;
 
-/* What can be said before the outputs exist: the checks of the same name below begin with it.  After
+/* What can be said before the outputs exist: the checks of the same name below begin with it. After
  * them outputs of the right shapes in memory of their own need no check. */
 causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
                                                causal_conv1d_error *error);

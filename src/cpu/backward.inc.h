@@ -38,7 +38,8 @@ typedef struct time_row {
     vf prev; /* x of the vector before */
 } time_row;
 
-/* g at the n times from t on, or a vector of them; lanes beyond are 0.  tap has the taps that count. */
+/* g at the n times from t on, or a vector of them; lanes beyond are 0.  tap has the taps that
+ * count. */
 INLINE vf gradient_time(time_row *row, int64_t t, int64_t n, vf *tap, const vf *w,
                         const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
                         const bool silu_on)
@@ -68,9 +69,9 @@ INLINE vf dx_time(vf g, vf next, const uint8_t *masks, int64_t t, const vf *w,
     if (masks && !(all_full(masks + t, dtype, W) && all_full(masks + t + VL, dtype, W))) {
         EACH (j, W - 1) {
             const int k = W - 2 - j;
-            vf shifted = vf_shift(vf_keep_bits(g, dtype, masks + t, 1 << k),
-                                  vf_keep_bits(next, dtype, masks + t + VL, 1 << k), dtype,
-                                  VL - 1 - j);
+            vf shifted =
+                vf_shift(vf_keep_bits(g, dtype, masks + t, 1 << k),
+                         vf_keep_bits(next, dtype, masks + t + VL, 1 << k), dtype, VL - 1 - j);
             dx = vf_fma(w[k], shifted, dx);
         }
         return dx;
@@ -153,8 +154,7 @@ INLINE void backward_time(const cc1d_args *args, const cc1d_tile *tile, float *p
                     g = next;
                 }
             }
-            if (s.length == 0 && t == 0)
-                dinitial_time(args, &s, d, g, masks, channel, dtype, W);
+            if (s.length == 0 && t == 0) dinitial_time(args, &s, d, g, masks, channel, dtype, W);
             if (tile->time_begin >= end) continue;
             next = vf_set(0);
             if (end < s.length)

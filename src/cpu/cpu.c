@@ -27,12 +27,12 @@ extern const cc1d_isa cc1d_neon, cc1d_neon_bf16;
 
 const cc1d_isa *const cc1d_isas[] = {
 #ifdef CC1D_X86
-    &cc1d_avx512, &cc1d_avx2,
+    &cc1d_avx512,    &cc1d_avx2,
 #endif
 #ifdef CC1D_AARCH64
     &cc1d_neon_bf16, &cc1d_neon,
 #endif
-    &scalar, NULL};
+    &scalar,         NULL};
 
 const cc1d_isa *cc1d_best_isa(void)
 {

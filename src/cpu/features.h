@@ -12,8 +12,7 @@
 #endif
 
 /* X(name as in CAUSAL_CONV1D_HIDE) */
-#define CC1D_FEATURES(X) \
-    X(avx2) X(fma) X(f16c) X(avx512f) X(avx512bw) X(avx512vl) X(neon) X(bf16)
+#define CC1D_FEATURES(X) X(avx2) X(fma) X(f16c) X(avx512f) X(avx512bw) X(avx512vl) X(neon) X(bf16)
 
 enum {
 #define X(name) CC1D_INDEX_##name,

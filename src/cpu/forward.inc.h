@@ -69,8 +69,8 @@ INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vec
         vf_store(out + offset + i * step, dtype, v[i], i < vectors - 1 ? vl(dtype) : last);
 }
 
-/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here as
- * in all kernels most of the work has a loop of its own, where masks are known to be NULL and
+/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here
+ * as in all kernels most of the work has a loop of its own, where masks are known to be NULL and
  * vectors to be whole: the compiler then has registers for it. */
 INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
                          const causal_conv1d_dtype dtype, const int W)

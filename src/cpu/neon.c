@@ -2,18 +2,15 @@
  *
  *   instruction            latency, throughput (cycles; Apple Firestorm / Arm Neoverse V1)
  *   fmla, fmul             4, 0.25 / 4, 0.25    the four taps of 8 elements: 2 cycles
- *   ext                    2, 0.25 / 2, 0.25    a shifted tap; one per 4 elements, and no crossing of
- *                                               lanes to pay for, unlike AVX2
- *   fmax, fmin             2, 0.25 / 2, 0.25
- *   fdiv 4s                10, 1 / 10, 3.5      exact; frecpe and its two steps would take 5 slots of
- *                                               the pipes that the fma fill
- *   ushll, shrn, addhn     2, 0.25 / 2, 0.5     bf16 to fp32 and back are shifts
- *   bfcvtn                 3, 0.25 / 4, 0.5     rounds to bf16: one instruction for four (Apple M2,
- *                                               Neoverse V1 and later)
- *   fcvtl, fcvtn           3, 0.25 / 4-6, 1     fp16, on every aarch64
- * With four pipes and fma that take 4 cycles, 16 are in flight at once: two registers a vector give
- * the scheduler half of them from one vector, the next vector of the row the rest.
- * (Dougall Johnson, Firestorm SIMD tables; Arm Neoverse V1 Software Optimization Guide.) */
+ *   ext                    2, 0.25 / 2, 0.25    a shifted tap; one per 4 elements, and no crossing
+ * of lanes to pay for, unlike AVX2 fmax, fmin             2, 0.25 / 2, 0.25 fdiv 4s 10, 1 / 10, 3.5
+ * exact; frecpe and its two steps would take 5 slots of the pipes that the fma fill ushll, shrn,
+ * addhn     2, 0.25 / 2, 0.5     bf16 to fp32 and back are shifts bfcvtn                 3, 0.25 /
+ * 4, 0.5     rounds to bf16: one instruction for four (Apple M2, Neoverse V1 and later) fcvtl,
+ * fcvtn           3, 0.25 / 4-6, 1     fp16, on every aarch64 With four pipes and fma that take 4
+ * cycles, 16 are in flight at once: two registers a vector give the scheduler half of them from one
+ * vector, the next vector of the row the rest. (Dougall Johnson, Firestorm SIMD tables; Arm
+ * Neoverse V1 Software Optimization Guide.) */
 #include "features.h"
 
 #ifdef CC1D_AARCH64
@@ -175,10 +172,9 @@ INLINE vr vr_keep_bits(vr a, const uint8_t *masks, const int step, int bits)
 INLINE vr vr_shift(vr prev, vr cur, int k)
 {
     switch (k) {
-#define CASE(k)                                                                             \
-    case k: return (vr){vextq_f32(prev.h, cur.l, 4 - k), vextq_f32(cur.l, cur.h, 4 - k)};   \
-    case k + 4:                                                                             \
-        return (vr){vextq_f32(prev.l, prev.h, 4 - k), vextq_f32(prev.h, cur.l, 4 - k)};
+#define CASE(k)                                                                           \
+    case k: return (vr){vextq_f32(prev.h, cur.l, 4 - k), vextq_f32(cur.l, cur.h, 4 - k)}; \
+    case k + 4: return (vr){vextq_f32(prev.l, prev.h, 4 - k), vextq_f32(prev.h, cur.l, 4 - k)};
         CASE(1)
         CASE(2)
         CASE(3)

@@ -7,8 +7,6 @@
  * and of chains written one after the other an x86 core's scheduler (97 entries in Golden Cove)
  * holds fewer than the 8 that two ports need to be busy. */
 
-
-
 /* sigmoid(v), and 1 - sigmoid(v) to rest without a subtraction; |v| <= 87 or NaN. */
 INLINE void sigmoid(vr *s, vr *rest, const vr *v, const int n)
 {

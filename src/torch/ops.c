@@ -291,8 +291,8 @@ static bool share_unit_stride(const causal_conv1d_tensor *a, const causal_conv1d
     return (a->stride[1] == 1 && b->stride[1] == 1) || (a->stride[2] == 1 && b->stride[2] == 1);
 }
 
-/* dx, dweight, dbias and, if there are initial states, dinitial_states; empty tensors for what there is
- * not. */
+/* dx, dweight, dbias and, if there are initial states, dinitial_states; empty tensors for what
+ * there is not. */
 static void run_backward(call *c, causal_conv1d_backward_args *args, AtenTensorHandle dout,
                          AtenTensorHandle *results)
 {
