@@ -6,14 +6,17 @@ BUILD ?= build
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) CMakeLists.txt pyproject.toml
 C_TESTS := check_dtype check_errors check_kernels check_sequences
-# Fewer cases under the sanitizers, which are 5 to 15 times slower.
+# Fewer cases under the sanitizers and the emulator, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
 # Cases that the differential test draws where each may compile a shader.
 DRAWS ?= 100
 GPU_LIBRARY := $(CURDIR)/$(BUILD)/libcausal_conv1d_gpu.so
+# Another machine's compiler and emulator (Debian: gcc-aarch64-linux-gnu qemu-user).
+AARCH64_CC ?= aarch64-linux-gnu-gcc
+AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels lint clean
+.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -24,6 +27,9 @@ test: $(BUILD)/installed ## the whole suite, C and Python
 
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done
+
+aarch64: $(C_TESTS:%=$(BUILD)/aarch64/%) ## the C tests with NEON, emulated
+	set -e; for test in $^; do echo "$$test"; $(AARCH64_RUN) $$test --cases $(SANITIZED_CASES); done
 
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
 	set -e; for test in $^; do echo "$$test"; $$test --cases $(SANITIZED_CASES); done
@@ -87,7 +93,8 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 	  --no-deps --editable .
 	mkdir -p $(BUILD) && touch $@
 
-$(BUILD)/check/%: FLAGS := -O2
+$(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
+$(BUILD)/aarch64/%: CC := $(AARCH64_CC)
 $(BUILD)/asan/%: FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/tsan/%: FLAGS := -O1 -g -fsanitize=thread
 
@@ -97,5 +104,5 @@ $(BUILD)/$(1)/%.o: src/%.c $$(SOURCES)
 $(BUILD)/$(1)/%: tests/c/%.c $$(patsubst src/%.c,$(BUILD)/$(1)/%.o,$$(filter %.c,$$(SOURCES)))
 	$$(CC) $$(CFLAGS_TEST) $$(FLAGS) $$^ -o $$@ -lm -ldl
 endef
-$(foreach kind,check asan tsan,$(eval $(call object_rules,$(kind))))
+$(foreach kind,check aarch64 asan tsan,$(eval $(call object_rules,$(kind))))
 .SECONDARY:
