@@ -305,6 +305,8 @@ static bytes span(const causal_conv1d_tensor *t)
 {
     int64_t low, high;
     if (!cc1d_present(t) || !extent(t, &low, &high) || low == high) return (bytes){0, 0};
+    /* On an Apple GPU data is no address, but the same for the same memory. */
+    if (t->device == CAUSAL_CONV1D_MPS) low = 0, high = 1;
     return (bytes){(uintptr_t)t->data + (uintptr_t)low, (uintptr_t)t->data + (uintptr_t)high};
 }
 

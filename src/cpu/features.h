@@ -4,7 +4,8 @@
 
 #include <stdint.h>
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef CAUSAL_CONV1D_EMULATED_MPS /* tests of the shader: no kernels of the CPU to compile */
+#elif defined(__x86_64__) && defined(__GNUC__)
 #define CC1D_X86 1
 #elif defined(__aarch64__) && defined(__GNUC__) && defined(__ORDER_LITTLE_ENDIAN__) && \
     __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
