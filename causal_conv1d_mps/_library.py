@@ -26,7 +26,10 @@ def _load() -> ctypes.CDLL:
             f"{_LIBRARY} is in none of {[str(place.parent) for place in places]}: "
             "build it with `pip install .`"
         )
-    library = ctypes.CDLL(str(path))
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError as error:  # cut short, of another platform
+        raise ImportError(f"{path} cannot be loaded: {error}") from None
     library.causal_conv1d_version.restype = ctypes.c_char_p
     library.causal_conv1d_isa.restype = ctypes.c_char_p
     library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
