@@ -99,7 +99,8 @@ def _save(ctx: Any, inputs: tuple, output: Any) -> None:
 
 def _gradients(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple:
     """Of x, weight, bias, seq_idx, cu_seqlens, initial_states, silu, return_final_states."""
-    x, _, bias, *_, initial_states = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: under checkpointing a second look is an error
+    x, _, bias, *_, initial_states = saved
     if dout is None:
         dout = torch.zeros_like(x)
     if not ctx.return_final_states:
@@ -108,7 +109,7 @@ def _gradients(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple:
         call = TransformedBackward.apply
     else:
         call = backward if torch.is_grad_enabled() else backward_no_grad
-    dx, dweight, dbias, dinitial = call(dout, dfinal, *ctx.saved_tensors, ctx.silu)
+    dx, dweight, dbias, dinitial = call(dout, dfinal, *saved, ctx.silu)
     return (
         dx,
         dweight,
