@@ -28,12 +28,12 @@ def _load() -> ctypes.CDLL:
         )
     try:
         library = ctypes.CDLL(str(path))
-    except OSError as error:  # cut short, of another platform
-        raise ImportError(f"{path} cannot be loaded: {error}") from None
-    library.causal_conv1d_version.restype = ctypes.c_char_p
-    library.causal_conv1d_isa.restype = ctypes.c_char_p
-    library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
-    library.causal_conv1d_torch_register.restype = ctypes.c_char_p
+        library.causal_conv1d_version.restype = ctypes.c_char_p
+        library.causal_conv1d_isa.restype = ctypes.c_char_p
+        library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
+        library.causal_conv1d_torch_register.restype = ctypes.c_char_p
+    except (OSError, AttributeError) as error:  # cut short, of another platform or version
+        raise ImportError(f"{path} cannot be used: {error}") from None
     libtorch = Path(torch.__file__).parent / "lib" / _LIBTORCH
     error = library.causal_conv1d_torch_register(str(libtorch).encode())
     if error is not None:

@@ -91,16 +91,19 @@ MODELS = {
 }
 
 
-def build(name: str, **changes):
-    """A random model in eval mode, the same for the same arguments."""
+def build(name: str, gain: float = 4):
+    """A random model in eval mode, the same for the same arguments.
+
+    The usual initialisation (a gain of 1) is so small that all tokens look alike.
+    """
     model_type, values = MODELS[name]
-    config = AutoConfig.for_model(model_type, **{**COMMON, "eos_token_id": None, **values, **changes})
+    config = AutoConfig.for_model(model_type, **{**COMMON, "eos_token_id": None, **values})
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():  # the usual initialisation is so small that all tokens look alike
+    with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if parameter.dim() > 1 and "A_log" not in parameter_name:
-                parameter.mul_(4)
+                parameter.mul_(gain)
     return model
 
 

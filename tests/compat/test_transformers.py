@@ -19,7 +19,6 @@ import pytest
 
 import causal_conv1d_mps
 import torch
-from torch._dynamo.backends.debugging import aot_eager
 
 transformers = pytest.importorskip("transformers", minversion="5.15")
 causal_conv1d_mps.install()  # before any model is imported
@@ -132,7 +131,7 @@ def test_gradient_checkpointing(name):
 @every_model
 def test_autocast(name):
     """As near to the float32 gradients as the fallback is, and generates."""
-    model, ids = build(name), tokens()
+    model, ids = build(name, gain=1), tokens()
     # Falcon-H1 scales its projection by a float32 vector, so that x is float32 too.
     x_dtype = torch.float32 if name == "Falcon-H1" else torch.bfloat16
     exact = flat(train(model, ids)[1])
@@ -141,7 +140,7 @@ def test_autocast(name):
     assert calls.dtypes == {(x_dtype, torch.float32)}
     with plain(model), torch.autocast("cpu", torch.bfloat16):
         error_of_plain = (flat(train(model, ids)[1]) - exact).norm()
-    assert error <= 1.3 * error_of_plain < 0.3 * exact.norm()
+    assert error <= 1.3 * error_of_plain < 0.05 * exact.norm()
     with torch.autocast("cpu", torch.bfloat16), Calls() as calls:
         sequence = generate(model.eval(), ids)
     assert calls.dtypes == {(x_dtype, torch.float32)}
@@ -162,7 +161,7 @@ def test_compiled_layer(name):
 
     def backend(graph, inputs):
         codes.append(graph.code)
-        return aot_eager(graph, inputs)
+        return graph.forward
 
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, backend=backend)
