@@ -1,11 +1,20 @@
-"""The models of transformers that have a causal convolution, small and random."""
+"""The models of transformers that have a causal convolution, small and random, and what the tests
+do with them."""
 
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
+
+NAMES = ("causal_conv1d_fn", "causal_conv1d_update")
+PROMPT, NEW = 9, 6
 
 COMMON = {"vocab_size": 64, "hidden_size": 32, "pad_token_id": 0, "bos_token_id": 1}
 ATTENTION = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
@@ -110,3 +119,54 @@ def build(name: str, gain: float = 4):
 def code_of(model):
     """The module that holds the model's functions."""
     return sys.modules[type(model).__module__]
+
+
+class Calls(TorchDispatchMode):
+    """Counts our operations, and the dtypes of x and weight that they met."""
+
+    def __init__(self):
+        super().__init__()
+        self.count, self.dtypes = Counter(), set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "causal_conv1d_mps":
+            kind = func._opname.split("_")[0]
+            self.count[kind] += 1
+            if kind != "backward":
+                weight = args[2] if kind == "update" else args[1]
+                self.dtypes.add((args[0].dtype, weight.dtype))
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def plain(model):
+    """The model with transformers' own functions."""
+    code = code_of(model)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in NAMES:
+            patch.setattr(code, name, getattr(code, name).__wrapped__)
+        yield
+
+
+def conv_layers(model):
+    return [m for m in model.modules() if hasattr(m, "conv1d") or hasattr(m, "conv_kernel_size")]
+
+
+def tokens(batch=2, length=PROMPT):
+    return torch.randint(3, 64, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def generate(model, ids, **arguments):
+    return model.generate(ids, max_new_tokens=NEW, do_sample=False, **arguments)
+
+
+def train(model, ids):
+    """Loss and gradients of one step."""
+    model.train().zero_grad()
+    loss = model(ids, labels=ids, use_cache=False).loss
+    loss.backward()
+    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_close(actual, expected, tolerance):
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)

@@ -11,8 +11,6 @@ import os
 import re
 import subprocess
 import sys
-from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,68 +20,28 @@ import torch
 
 transformers = pytest.importorskip("transformers", minversion="5.15")
 causal_conv1d_mps.install()  # before any model is imported
-from models import MODELS, build, code_of  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from models import (  # noqa: E402
+    MODELS,
+    NAMES,
+    NEW,
+    PROMPT,
+    Calls,
+    assert_close,
+    build,
+    code_of,
+    conv_layers,
+    generate,
+    plain,
+    tokens,
+    train,
+)
 from transformers import DataCollatorWithFlattening, StaticCache  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("causal_conv1d_fn", "causal_conv1d_update")
 # LFM3 looks for no package: only its own test points it at ours.
 LISTED = [name for name in MODELS if name != "LFM3"]
-PROMPT, NEW = 9, 6
 
 every_model = pytest.mark.parametrize("name", LISTED)
-
-
-class Calls(TorchDispatchMode):
-    """Counts our operations, and the dtypes of x and weight that they met."""
-
-    def __init__(self):
-        super().__init__()
-        self.count, self.dtypes = Counter(), set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "causal_conv1d_mps":
-            kind = func._opname.split("_")[0]
-            self.count[kind] += 1
-            if kind != "backward":
-                weight = args[2] if kind == "update" else args[1]
-                self.dtypes.add((args[0].dtype, weight.dtype))
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def plain(model):
-    """The model with transformers' own functions."""
-    code = code_of(model)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in NAMES:
-            patch.setattr(code, name, getattr(code, name).__wrapped__)
-        yield
-
-
-def conv_layers(model):
-    return [m for m in model.modules() if hasattr(m, "conv1d") or hasattr(m, "conv_kernel_size")]
-
-
-def tokens(batch=2, length=PROMPT):
-    return torch.randint(3, 64, (batch, length), generator=torch.Generator().manual_seed(1))
-
-
-def generate(model, ids, **arguments):
-    return model.generate(ids, max_new_tokens=NEW, do_sample=False, **arguments)
-
-
-def train(model, ids):
-    """Loss and gradients of one step."""
-    model.train().zero_grad()
-    loss = model(ids, labels=ids, use_cache=False).loss
-    loss.backward()
-    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def assert_close(actual, expected, tolerance):
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 @every_model
