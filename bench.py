@@ -4,6 +4,10 @@ Every figure is a whole Python call.  In each round every contender is timed onc
 order: a slow spell of the machine hits all of them, and none always finds the caches and the heap
 as the same other one left them.  Tables show the minima.
 
+On a GPU calls are timed in batches, at the end of which the host waits.  "host" is the time until
+a call returns, the GPU still at work: where the call takes no longer, the GPU waits for the host.
+"GPU" is the time of a call in a replayed CUDA graph.
+
 The floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes
 as much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
 a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
@@ -14,11 +18,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import random
-import re
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -44,13 +45,17 @@ from causal_conv1d_mps import (
     causal_conv1d_varlen_fn,
 )
 from causal_conv1d_mps._library import library
+from causal_conv1d_mps.selftest import chip, lack
 from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 OURS, PYTORCH, COMPILED, FLOOR = "ours", "PyTorch", "torch.compile", "floor"
-MIN_SAMPLE = 2e-3  # seconds: reading the clock must not count, nor a timer interrupt
+# Seconds: reading the clock must not count, nor a timer interrupt, nor waiting for a GPU.
+MIN_SAMPLE = {"cpu": 2e-3, "cuda": 1e-2, "mps": 5e-2}
+BURST = 20  # calls in a row for the host's time: no device's queue is full by then
+GRAPH_CALLS = 20  # in a CUDA graph, whose start counts once
 CHECKED_ELEMENTS = 1 << 20  # of x, at the most: float64 references are slow and large
-TABLE_WIDTH = 116  # columns, whatever the terminal: wrapped lines still tell more than "..."
+TABLE_WIDTH = 150  # columns, whatever the terminal: wrapped lines still tell more than "..."
 
 Call = Callable[[], Any]
 
@@ -95,6 +100,11 @@ MODEL = [
     for size in ((1, 2048, 2048), (4, 2048, 2048), (1, 8192, 1024))
     for channels_last in (False, True)
 ]
+LARGE = [  # a GPU's memory is not its cache
+    Case(*size, activation="silu", channels_last=channels_last)
+    for size in ((8, 4096, 2048), (1, 4096, 65536))
+    for channels_last in (False, True)
+]
 
 
 @dataclass(frozen=True)
@@ -114,10 +124,15 @@ class Stats:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a case; note says why torch.compile is missing, if it is."""
+    """What was measured of a case; note says why torch.compile is missing, if it is.
+
+    host (on a GPU) and graph (CUDA) are their shortest times of a call, in milliseconds.
+    """
 
     case: Case
     stats: dict[str, Stats]
+    host: dict[str, float]
+    graph: dict[str, float]
     correct: bool
     note: str
 
@@ -173,10 +188,9 @@ def contenders(case: Case, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Call]
     return {**calls, COMPILED: call}, ""
 
 
-def measure(
-    calls: dict[str, Call], rounds: int, synchronize: Callable[[], None]
-) -> dict[str, list[float]]:
+def measure(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds per call of every contender, a sample of each per round."""
+    synchronize = torch.get_device_module(args.device).synchronize
 
     def batch(call: Call, repeats: int) -> float:
         synchronize()
@@ -189,20 +203,49 @@ def measure(
     repeats = dict.fromkeys(calls, 1)
     for name, call in calls.items():
         # The fastest of three: one interrupt must not pass for a long call.
-        while min(batch(call, repeats[name]) for _ in range(3)) < MIN_SAMPLE:
+        while min(batch(call, repeats[name]) for _ in range(3)) < MIN_SAMPLE[args.device]:
             repeats[name] *= 2
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
+    for _ in range(args.rounds):
         for name in random.sample(list(calls), len(calls)):
             samples[name].append(batch(calls[name], repeats[name]) / repeats[name])
     return samples
 
 
+def host_times(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds that a call keeps the host of a GPU: of a burst, before any waiting."""
+    synchronize = torch.get_device_module(args.device).synchronize
+
+    def burst(call: Call) -> float:
+        synchronize()
+        start = perf_counter()
+        for _ in range(BURST):
+            call()
+        return perf_counter() - start
+
+    if args.device == "cpu":
+        return {}
+    return {name: 1e3 / BURST * min(burst(call) for _ in range(5)) for name, call in calls.items()}
+
+
+def graph_times(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds of a call in a CUDA graph: the GPU's alone."""
+    if args.device != "cuda":
+        return {}
+    graphs = {name: torch.cuda.CUDAGraph() for name in calls}
+    for name, graph in graphs.items():
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            for _ in range(GRAPH_CALLS):
+                calls[name]()
+    samples = measure({name: graph.replay for name, graph in graphs.items()}, args)
+    return {name: 1e3 / GRAPH_CALLS * min(seconds) for name, seconds in samples.items()}
+
+
 def decoding(batch: int, dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
     """One token per row, width 4: ours, and what transformers does without a package."""
-    dtype = DTYPES[args.dtype]
-    x, state = torch.randn(batch, dim, 1, dtype=dtype), torch.randn(batch, dim, 4, dtype=dtype)
-    weight, bias = torch.randn(dim, 4, dtype=dtype), torch.randn(dim, dtype=dtype)
+    normal = partial(torch.randn, dtype=DTYPES[args.dtype], device=args.device)
+    x, state = normal(batch, dim, 1), normal(batch, dim, 4)
+    weight, bias = normal(dim, 4), normal(dim)
 
     def ours(state: Tensor = state) -> Tensor:
         return causal_conv1d_update(x, state, weight, bias, "silu")
@@ -219,12 +262,12 @@ def decoding(batch: int, dim: int, args: argparse.Namespace) -> tuple[dict[str, 
 
 def packed(dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
     """64 sequences of 32 tokens, channels-last: one packed call, and what it could replace."""
-    dtype, length, count = DTYPES[args.dtype], 32, 64
-    x = torch.randn(1, count * length, dim, dtype=dtype).transpose(1, 2)
-    weight, bias = torch.randn(dim, 4, dtype=dtype), torch.randn(dim, dtype=dtype)
-    states = torch.randn(count, dim, 3, dtype=dtype)
-    cu_seqlens = torch.arange(count + 1) * length
-    ids = torch.arange(count, dtype=torch.int32).repeat_interleave(length)[None]
+    length, count, device = 32, 64, args.device
+    normal = partial(torch.randn, dtype=DTYPES[args.dtype], device=device)
+    x = normal(1, count * length, dim).transpose(1, 2)
+    weight, bias, states = normal(dim, 4), normal(dim), normal(count, dim, 3)
+    cu_seqlens = torch.arange(count + 1, device=device) * length
+    ids = torch.arange(count, dtype=torch.int32, device=device).repeat_interleave(length)[None]
 
     def calls() -> list[Tensor]:
         return [causal_conv1d(part, weight, bias, "silu") for part in x.split(length, dim=2)]
@@ -254,23 +297,25 @@ def extra_table(
     for name, case in cases.items():
         with torch.no_grad():
             calls, right = case(args)
-            samples = measure(calls, args.rounds, torch.get_device_module("cpu").synchronize)
-        stats = {contender: Stats.of(s) for contender, s in samples.items()}
+            stats = {contender: Stats.of(s) for contender, s in measure(calls, args).items()}
+            gpu = {"host": host_times(calls, args), "GPU": graph_times(calls, args)}
+            gpu = {kind: times for kind, times in gpu.items() if times}
         ours = stats[OURS].minimum
         if not measured:
             result.add_column("Config", no_wrap=True)
             for contender in calls:
                 result.add_column(f"{contender}\n(us)", justify="right")
-            for header in ("tokens/s", "Correct"):
+            for header in (*(f"{OURS},\n{kind} (us)" for kind in gpu), "tokens/s", "Correct"):
                 result.add_column(header, justify="right")
         cells = [
             digits(1e3 * s.minimum) + ("" if c == OURS else f" ({digits(s.minimum / ours)}x)")
             for c, s in stats.items()
         ]
+        cells += [digits(1e3 * times[OURS]) for times in gpu.values()]
         rate = f"{tokens(name) / ours * 1e3:,.0f}"
         result.add_row(name, *cells, rate, "[green]yes[/]" if right else "[bold red]NO[/]")
         measured.append({"name": name, "stats": {c: asdict(s) for c, s in stats.items()},
-                         "correct": right})  # fmt: skip
+                         "correct": right} | gpu)  # fmt: skip
     return result, measured
 
 
@@ -336,10 +381,10 @@ def benchmark(case: Case, args: argparse.Namespace) -> Row:
     with torch.set_grad_enabled(args.backward):
         calls, note = contenders(case, tensors)
     with torch.no_grad():
-        synchronize = torch.get_device_module(args.device).synchronize
-        samples = measure(calls, args.rounds, synchronize)
+        stats = {name: Stats.of(seconds) for name, seconds in measure(calls, args).items()}
+        host, graph = host_times(calls, args), graph_times(calls, args)
     correct = is_correct(case, tensors, calls[OURS]())
-    return Row(case, {name: Stats.of(s) for name, s in samples.items()}, correct, note)
+    return Row(case, stats, host, graph, correct, note)
 
 
 # ---- how it is shown
@@ -360,6 +405,13 @@ def table(sections: list[list[Row]], floor: str) -> Table:
         *("compile\n(ms)", "compile\n/ ours", f"{floor}\n(ms)", f"ours /\n{floor}"),
     ):
         result.add_column(header, justify="right", no_wrap=True)
+    first = sections[0][0]
+    if first.host:
+        result.add_column("host\n(us)", justify="right", no_wrap=True)
+        result.add_column("PyTorch\nhost", justify="right", no_wrap=True)
+    if first.graph:
+        result.add_column("GPU\n(ms)", justify="right", no_wrap=True)
+        result.add_column(f"GPU /\n{floor}", justify="right", no_wrap=True)
     for rows in sections:
         for row in rows:
             compiled = row.stats.get(COMPILED)
@@ -374,6 +426,9 @@ def table(sections: list[list[Row]], floor: str) -> Table:
                 f"{digits(row.ratio(COMPILED, OURS))}x" if compiled else "n/a",
                 digits(row.stats[FLOOR].minimum),
                 f"{digits(row.ratio(OURS, FLOOR))}x",
+                *(digits(1e3 * row.host[name]) for name in (OURS, PYTORCH) if row.host),
+                *([digits(row.graph[OURS])] if row.graph else []),
+                *([f"{digits(row.graph[OURS] / row.graph[FLOOR])}x"] if row.graph else []),
             )
         result.add_section()
     return result
@@ -385,7 +440,9 @@ def summary(rows: list[Row], floor: str) -> str:
     wrong = [row.case.name for row in rows if not row.correct]
     note = next((row.note for row in rows if row.note), None)
     over_floor = (
-        f"{row.case.name} {digits(row.ratio(OURS, FLOOR))}x" for row in rows if row.case in MODEL
+        f"{row.case.name} {digits(row.ratio(OURS, FLOOR))}x"
+        for row in rows
+        if row.case in MODEL + LARGE
     )
     lines = [
         f"Smallest speedup over PyTorch: {digits(slowest.ratio(PYTORCH, OURS))}x"
@@ -455,27 +512,6 @@ def plot(path: Path, title: str, rows: list[Row], floor: str) -> None:
 # ---- where it runs
 
 
-def supports(device: str) -> bool:
-    """Whether this machine has the device, and the package kernels for it."""
-    if not torch.get_device_module(device).is_available():
-        return False
-    try:
-        causal_conv1d(torch.ones(1, 1, 1, device=device), torch.ones(1, 1, device=device))
-    except (RuntimeError, ValueError):
-        return False
-    return True
-
-
-def cpu_model() -> str:
-    """The name that the system gives its CPU."""
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.check_output(command, text=True).strip()
-    cpuinfo = Path("/proc/cpuinfo")
-    match = re.search(r"model name\s*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
-    return match[1] if match else platform.processor() or platform.machine()
-
-
 def arguments() -> argparse.Namespace:
     def positive(text: str) -> int:
         if (value := int(text)) < 1:
@@ -502,9 +538,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="F.png", help="draw the speedups")
     args = parser.parse_args()
     if args.device == "auto":
-        args.device = next((name for name in ("mps", "cuda") if supports(name)), "cpu")
-    elif not supports(args.device):
-        parser.error(f"{args.device}: not there, or causal_conv1d_mps has no kernels for it yet")
+        args.device = next((name for name in ("mps", "cuda") if not lack(name)), "cpu")
+    elif reason := lack(args.device):
+        parser.exit(2, f"Cannot measure on {args.device}: {reason}\n")
     return args
 
 
@@ -512,12 +548,15 @@ def main() -> int:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
+    if args.device == "cuda":  # a graph is captured on another stream than the default one
+        torch.cuda.set_stream(torch.cuda.Stream())
     torch.manual_seed(0)
     random.seed(0)
     # Compiled code may else free what a second backward pass over it needs.
     functorch_config.donated_buffer = False
     environment = {
-        "cpu": cpu_model(),
+        "cpu": chip("cpu"),
+        "gpu": chip(args.device) if args.device == "cuda" else None,
         "torch": torch.__version__,
         "package": __version__,
         "isa": library.causal_conv1d_isa().decode(),
@@ -528,13 +567,13 @@ def main() -> int:
         "rounds": args.rounds,
         "floor": "x + dout" if args.backward else "x.clone()",
     }
-    header = (
+    header = (f"{environment['gpu']}, host " if environment["gpu"] else "") + (
         "{cpu}, torch {torch}, causal_conv1d_mps {package} ({isa})\n"
         "{device}, {threads} thread(s), {dtype}, {pass}, {rounds} rounds"
     ).format_map(environment)
     floor = environment["floor"]
 
-    cases = CLASSIC + (MODEL[:2] if args.quick else MODEL)
+    cases = CLASSIC + (MODEL[:2] if args.quick else MODEL + LARGE * (args.device == "cuda"))
     # Without automatic refresh: its thread would draw in the middle of samples.
     steps = track(
         cases, "Measuring", console=Console(stderr=True), transient=True, auto_refresh=False
@@ -546,7 +585,7 @@ def main() -> int:
     console.print(table([rows[: len(CLASSIC)], rows[len(CLASSIC) :]], floor))
     console.print(summary(rows, floor))
     extras = {}
-    if args.device == "cpu" and not args.backward:
+    if not args.backward:
         for title, cases, tokens in (
             ("Decoding one token", DECODE, lambda name: int(name.split("x")[0])),
             ("Packed sequences", PACKED, lambda name: 64 * 32),

@@ -43,6 +43,7 @@ typedef enum causal_conv1d_status {
     CAUSAL_CONV1D_BAD_VALUE,       /* an index or length that lies outside of its tensor */
     CAUSAL_CONV1D_BAD_COMBINATION, /* arguments that exclude each other */
     CAUSAL_CONV1D_OUT_OF_MEMORY,   /* the workspace could not be allocated */
+    CAUSAL_CONV1D_DEVICE_FAILED,   /* the compiler or driver of a GPU refused */
 } causal_conv1d_status;
 
 typedef enum causal_conv1d_dtype {
@@ -58,6 +59,8 @@ typedef enum causal_conv1d_dtype {
 
 typedef enum causal_conv1d_device {
     CAUSAL_CONV1D_CPU = 0,
+    CAUSAL_CONV1D_MPS,  /* Apple GPUs; GPUs need PyTorch in the process */
+    CAUSAL_CONV1D_CUDA, /* NVIDIA GPUs */
     CAUSAL_CONV1D_OTHER_DEVICE,
 } causal_conv1d_device;
 
@@ -73,6 +76,7 @@ typedef struct causal_conv1d_tensor {
     int32_t ndim;
     int64_t size[3];
     int64_t stride[3];
+    void *handle; /* PyTorch's AtenTensorHandle of it, on a GPU; else NULL */
 } causal_conv1d_tensor;
 
 /* B batch, D channels, T time, W width.  weight and bias may have any of the four floating-point
@@ -153,7 +157,7 @@ typedef struct causal_conv1d_threads {
 
 /* What was wrong, naming the argument, what was expected and what came. */
 typedef struct causal_conv1d_error {
-    char message[256];
+    char message[1024];
 } causal_conv1d_error;
 
 /* threads and error may be NULL.  error->message is set whenever the status is not OK. */

@@ -3,6 +3,7 @@
 
 #include "check.h"
 #include "cpu/kernels.h"
+#include "gpu/gpu.h"
 
 /* Sets the message of a status that came without one. */
 static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_error *error)
@@ -11,12 +12,22 @@ static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_erro
     return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
 }
 
+/* The GPU of checked arguments, or NULL for the CPU. */
+static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
+{
+    if (x->device == CAUSAL_CONV1D_MPS) return &cc1d_metal;
+    if (x->device == CAUSAL_CONV1D_CUDA) return &cc1d_cuda;
+    return NULL;
+}
+
 causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
                                            const causal_conv1d_threads *threads,
                                            causal_conv1d_error *error)
 {
     causal_conv1d_status status = cc1d_check_forward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
+    const cc1d_gpu *gpu = gpu_of(&args->x);
+    if (gpu) return cc1d_gpu_forward(gpu, args, error);
     return done(cc1d_cpu_forward(cc1d_best_isa(), args, threads), error);
 }
 
@@ -26,6 +37,8 @@ causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *a
 {
     causal_conv1d_status status = cc1d_check_backward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
+    const cc1d_gpu *gpu = gpu_of(&args->x);
+    if (gpu) return cc1d_gpu_backward(gpu, args, error);
     return done(cc1d_cpu_backward(cc1d_best_isa(), args, threads), error);
 }
 
@@ -35,6 +48,8 @@ causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
 {
     causal_conv1d_status status = cc1d_check_update(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
+    const cc1d_gpu *gpu = gpu_of(&args->x);
+    if (gpu) return cc1d_gpu_update(gpu, args, error);
     return done(cc1d_cpu_update(cc1d_best_isa(), args, threads), error);
 }
 
@@ -44,6 +59,8 @@ causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_stat
 {
     causal_conv1d_status status = cc1d_check_varlen_states(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
+    const cc1d_gpu *gpu = gpu_of(&args->x);
+    if (gpu) return cc1d_gpu_varlen_states(gpu, args, error);
     cc1d_cpu_varlen_states(args, threads);
     return CAUSAL_CONV1D_OK;
 }
@@ -60,6 +77,7 @@ const char *causal_conv1d_status_message(causal_conv1d_status status)
     case CAUSAL_CONV1D_BAD_VALUE: return "an index or length lies outside of its tensor";
     case CAUSAL_CONV1D_BAD_COMBINATION: return "arguments exclude each other";
     case CAUSAL_CONV1D_OUT_OF_MEMORY: return "the workspace could not be allocated";
+    case CAUSAL_CONV1D_DEVICE_FAILED: return "the compiler or driver of a GPU refused";
     }
     return "unknown status";
 }

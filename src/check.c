@@ -102,9 +102,14 @@ static causal_conv1d_status check_same_device(named n, const causal_conv1d_tenso
 static causal_conv1d_status check_has_kernels(const causal_conv1d_tensor *x,
                                               causal_conv1d_error *error)
 {
-    if (x->device != CAUSAL_CONV1D_CPU)
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
-                         "Expected x on the CPU, got a device that has no kernels here");
+    if (x->device == CAUSAL_CONV1D_OTHER_DEVICE)
+        return cc1d_fail(
+            error, CAUSAL_CONV1D_BAD_DEVICE,
+            "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda), got another device");
+    if (x->device != CAUSAL_CONV1D_CPU && x->dtype == CAUSAL_CONV1D_FLOAT64)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DTYPE,
+                         "Expected x of dtype float32, float16 or bfloat16 on a GPU, got float64, "
+                         "which the CPU takes");
     return CAUSAL_CONV1D_OK;
 }
 
@@ -209,6 +214,8 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
     TRY(check_tensor((named){"x", x}, error));
     TRY(check_has_kernels(x, error));
     TRY(check_indices(packed, 1, cu_seqlens->size, "", x, error));
+    /* The kernels of a GPU, whose memory cannot be read here, clamp what they find. */
+    if (x->device != CAUSAL_CONV1D_CPU) return CAUSAL_CONV1D_OK;
     int64_t last = 0;
     for (int64_t i = 0; i < cu_seqlens->size[0]; i++) {
         int64_t next = cc1d_index(cu_seqlens, i);
@@ -306,7 +313,8 @@ causal_conv1d_status cc1d_check_update_inputs(const causal_conv1d_update_args *a
                             state->size[2]};
     TRY(check_beside((named){"conv_state", state}, 3, size, "(batch, dim, state_len)", x, true,
                      error));
-    for (int64_t b = 0; cc1d_present(indices) && b < x->size[0]; b++)
+    bool readable = cc1d_present(indices) && x->device == CAUSAL_CONV1D_CPU;
+    for (int64_t b = 0; readable && b < x->size[0]; b++)
         if (cc1d_index(indices, b) >= state->size[0])
             return cc1d_fail(error, CAUSAL_CONV1D_BAD_VALUE,
                              "Expected conv_state_indices below %lld, the size of conv_state, got "
@@ -337,8 +345,9 @@ static bool overlaps_itself(const causal_conv1d_tensor *t)
 static bool overlap(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b)
 {
     int64_t low_a, high_a, low_b, high_b;
-    if (!extent(a, &low_a, &high_a) || !extent(b, &low_b, &high_b)) return true;
     if (is_empty(a) || is_empty(b)) return false;
+    if (a->device == CAUSAL_CONV1D_MPS) return a->data == b->data; /* data is no address there */
+    if (!extent(a, &low_a, &high_a) || !extent(b, &low_b, &high_b)) return true;
     uintptr_t pa = (uintptr_t)a->data, pb = (uintptr_t)b->data;
     return pa + (uintptr_t)low_a < pb + (uintptr_t)high_b &&
            pb + (uintptr_t)low_b < pa + (uintptr_t)high_a;

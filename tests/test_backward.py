@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from numerics import DTYPES, LAYOUTS, assert_backward, make, parameters
+from numerics import DEVICE, LAYOUTS, assert_backward, make, parameters
 
 import torch
 from causal_conv1d_mps import CausalConv1dMPSFunction, causal_conv1d
@@ -18,7 +18,7 @@ def gradients(x, weight, bias, activation, dout):
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DEVICE.dtypes, ids=str)
 def test_against_float64(dtype, layout, bias, activation):
     for width, seqlen in itertools.product((1, 2, 3, 4, 5), (0, 1, 2, 3, 7, 8, 16, 17, 33, 65)):
         x, dout = (make(2, 19, seqlen, dtype, layout) for _ in "xd")
@@ -27,9 +27,11 @@ def test_against_float64(dtype, layout, bias, activation):
         assert_backward(grads, dout, x, weight, b, activation)
 
 
-@pytest.mark.parametrize("shape", [(1, 300, 300), (2, 2, 9000), (300, 20, 7), (1, 3, 8193)])
+@pytest.mark.parametrize(
+    "shape", DEVICE.affordable((1, 300, 300), (2, 2, 9000), (300, 20, 7), (1, 3, 8193))
+)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DEVICE.dtypes, ids=str)
 def test_several_tiles(dtype, layout, shape):
     x, dout = (make(*shape, dtype, layout) for _ in "xd")
     weight, bias = parameters(shape[1], 4, dtype)
@@ -51,13 +53,17 @@ def test_dout_in_another_layout(of_x, of_dout):
 
 
 def test_mixed_dtypes():
-    for dtype, weight_dtype, bias_dtype in itertools.product(DTYPES, DTYPES, DTYPES):
+    of_parameters = DEVICE.parameter_dtypes
+    for dtype, weight_dtype, bias_dtype in itertools.product(
+        DEVICE.dtypes, of_parameters, of_parameters
+    ):
         x, dout = make(2, 19, 33, dtype), make(2, 19, 33, dtype)
         weight, bias = parameters(19, 4, weight_dtype, bias_dtype=bias_dtype)
         grads = gradients(x, weight, bias, None, dout)
         assert_backward(grads, dout, x, weight, bias, None)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("width", [1, 2, 4, 7])
@@ -91,7 +97,9 @@ def test_empty(shape):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(2, 40, 3000), (1, 1000, 300), (2, 5, 20000), (300, 8, 40)])
+@pytest.mark.parametrize(
+    "shape", DEVICE.affordable((2, 40, 3000), (1, 1000, 300), (2, 5, 20000), (300, 8, 40))
+)
 def test_same_bits_whatever_the_threads(shape, layout):
     x, dout = (make(*shape, layout=layout) for _ in "xd")
     weight, bias = parameters(shape[1], 4)

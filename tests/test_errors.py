@@ -4,6 +4,7 @@ import gc
 import resource
 
 import pytest
+from numerics import DEVICE
 
 import torch
 from causal_conv1d_mps import (
@@ -12,6 +13,7 @@ from causal_conv1d_mps import (
     causal_conv1d_fn,
     causal_conv1d_fwd,
     causal_conv1d_ref,
+    causal_conv1d_update,
     causal_conv1d_varlen_fn,
     causal_conv1d_varlen_states,
 )
@@ -62,6 +64,14 @@ def test_activation(name):
         CausalConv1d(4, 3, activation=name)
 
 
+WRONG_CUTS = (
+    ([0, 9], "does not match the total"),
+    ([1, 8], "begin with 0"),
+    ([0, 5, 3, 8], "never fall"),
+    ([], "sequences . 1 elements"),
+)
+
+
 def test_sequences():
     ids = torch.zeros(2, 8, dtype=torch.int32)
 
@@ -74,16 +84,11 @@ def test_sequences():
     wrong("seq_idx of dtype int32 or int64", X, W, B, ids.float())
     wrong("initial_states .*does not match", X, W, B, None, X[:, :, :3])
     wrong("initial_states .*does not match", X, W, B, None, X[:, :, 0])
-    wrong("dtype", X, W, B, None, X[:, :, :2].double())
+    wrong("dtype", X, W, B, None, X[:, :, :2].half())
     wrong("does not match", X, W, B, None, None, True, torch.full((2, 4, 3), 7.0))
 
     packed = X[:1]
-    for cuts, text in (
-        ([0, 9], "does not match the total"),
-        ([1, 8], "begin with 0"),
-        ([0, 5, 3, 8], "never fall"),
-        ([], "sequences . 1 elements"),
-    ):
+    for cuts, text in WRONG_CUTS if not DEVICE.is_gpu else WRONG_CUTS[-1:]:
         cuts = torch.tensor(cuts, dtype=torch.int64)
         wrong(text, packed, W, B, cuts, function=causal_conv1d_varlen_fn)
         wrong(text, packed[0].T, cuts, 3, function=causal_conv1d_varlen_states)
@@ -93,6 +98,49 @@ def test_sequences():
     wrong("int32 or int64", packed, W, B, good.float(), function=causal_conv1d_varlen_fn)
     wrong("does not match", packed, W, B, good, X[:, :, :2], function=causal_conv1d_varlen_fn)
     wrong("state_len >= 0", packed[0].T, good, -1, function=causal_conv1d_varlen_states)
+
+
+@pytest.mark.gpu_only
+@pytest.mark.parametrize(
+    "cuts", [[0, 9], [1, 8], [0, 5, 3, 8], [0, 2**40, 8], [-9, 8], [0, -(2**40), 8], [0, 5]]
+)
+def test_wrong_cuts_do_no_harm(cuts):
+    """Nobody reads them before the device does, which has to stay within the tensors."""
+    x, cuts = X[:1], torch.tensor(cuts)
+    states = torch.randn(len(cuts) - 1, 4, 2)
+    inputs = [t.clone().requires_grad_() for t in (x, W, B, states)]
+    out, final = causal_conv1d_varlen_fn(*inputs[:3], cuts, inputs[3], True, "silu")
+    grads = torch.autograd.grad((out.sum() + final.sum()), inputs)
+    states = causal_conv1d_varlen_states(x[0].T, cuts, 3)
+    good = torch.tensor([0, 8])
+    right = causal_conv1d_varlen_fn(x, W, B, good)
+    assert torch.equal(right, causal_conv1d(x, W, B))  # the device is still well
+    assert [t.shape for t in grads] == [t.shape for t in inputs]
+    assert states.cpu().shape == (len(cuts) - 1, 4, 3)
+
+
+@pytest.mark.gpu_only
+@pytest.mark.skipif(DEVICE.emulated, reason="there is one device")
+def test_tensors_on_the_cpu_beside_x_on_the_gpu():
+    ids, cuts = torch.zeros(1, 8, dtype=torch.int32), torch.tensor([0, 8])
+    x, states = X[:1], X[:1, :, :2]
+    calls = {
+        "weight": lambda: causal_conv1d(x, W.cpu(), B),
+        "bias": lambda: causal_conv1d(x, W, B.cpu()),
+        "weight ": lambda: causal_conv1d(x.cpu(), W, B.cpu()),
+        "seq_idx": lambda: causal_conv1d_fn(x, W, B, ids.cpu()),
+        "initial_states": lambda: causal_conv1d_fn(x, W, B, None, states.cpu()),
+        "cu_seqlens": lambda: causal_conv1d_varlen_fn(x, W, B, cuts.cpu()),
+        "cu_seqlens ": lambda: causal_conv1d_varlen_states(x[0].T, cuts.cpu(), 3),
+        "conv_state": lambda: causal_conv1d_update(x, states.cpu(), W, B),
+        "cache_seqlens": lambda: causal_conv1d_update(x, states, W, B, None, cuts[:1].cpu()),
+        "conv_state_indices": lambda: causal_conv1d_update(
+            x, states, W, B, None, None, cuts[:1].cpu()
+        ),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"Expected {name.strip()} on the device of x"):
+            call()
 
 
 def test_sizes_that_overflow():
@@ -116,12 +164,13 @@ def test_backward_of_a_bad_dout():
     for dout, text in (
         (X[:, :, 1:], "Size 7 of dout in dimension 2 does not match"),
         (X[0], "dout"),
-        (X.double(), "Expected dout of x's dtype"),
+        (X.half(), "Expected dout of x's dtype"),
     ):
         with pytest.raises(RuntimeError, match=text):
             op(dout, None, X, W, B, None, None, None, True)
 
 
+@pytest.mark.cpu_only
 def test_good_and_bad_calls_leak_nothing():
     """Resident memory stays where it is: a leaked tensor handle would cost 100 bytes a call."""
 

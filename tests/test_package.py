@@ -14,6 +14,8 @@ import causal_conv1d_mps
 import torch
 from causal_conv1d_mps import _library
 
+pytestmark = pytest.mark.cpu_only
+
 ROOT = Path(__file__).parent.parent
 LIBRARY = Path(_library.library._name)
 

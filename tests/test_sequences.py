@@ -5,7 +5,7 @@ import itertools
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from numerics import DTYPES, LAYOUTS, assert_backward, assert_forward, make, parameters, reference
+from numerics import DEVICE, LAYOUTS, assert_backward, assert_forward, make, on_cpu, parameters
 
 import torch
 from causal_conv1d_mps import (
@@ -16,6 +16,7 @@ from causal_conv1d_mps import (
     causal_conv1d_varlen_states,
     causal_conv1d_varlen_states_ref,
 )
+from causal_conv1d_mps.bounds import reference
 
 
 def call(x, weight, bias, activation, seq_idx=None, cu_seqlens=None, initial_states=None):
@@ -42,8 +43,8 @@ def check(x, weight, bias, activation, **sequences):
     assert_forward(out.detach(), x, weight, bias, activation, **sequences)
     douts = [torch.randn_like(out)]
     if final is not None:
-        _, expected = reference(x, weight, bias, activation, **sequences)
-        assert torch.equal(final, expected)
+        _, expected = reference(*on_cpu((x, weight, bias, activation)), **on_cpu(sequences))
+        assert torch.equal(final.cpu(), expected)
         douts.append(torch.randn_like(final))
     results = [out] if final is None else [out, final]
     grads = torch.autograd.grad(results, leaves, douts)
@@ -62,17 +63,17 @@ def cases(draw):
     """The arguments of check. Random numbers come from a drawn seed, so that a case replays."""
     integer = lambda low, high: draw(st.integers(low, high))  # noqa: E731
     torch.manual_seed(integer(0, 2**31))
-    dtype, layout = draw(st.sampled_from(DTYPES)), draw(st.sampled_from(LAYOUTS))
+    dtype, layout = draw(st.sampled_from(DEVICE.dtypes)), draw(st.sampled_from(LAYOUTS))
     width = draw(st.sampled_from([1, 2, 3, 4, 4, 4, 5, 6, 7, 8, 9, 12]))
     dim = draw(st.sampled_from([1, 3, 8, 17, 33, 64]))
     batch, seqlen = integer(1, 3), integer(0, 5) if draw(st.booleans()) else integer(6, 140)
-    weight_dtype = draw(st.sampled_from([dtype, dtype, *DTYPES]))
+    weight_dtype = draw(st.sampled_from([dtype, dtype, *DEVICE.parameter_dtypes]))
     weight, bias = parameters(
         dim,
         width,
         weight_dtype,
         draw(st.booleans()),
-        draw(st.sampled_from([weight_dtype, *DTYPES])),
+        draw(st.sampled_from([weight_dtype, *DEVICE.parameter_dtypes])),
     )
     kind = draw(st.sampled_from(["plain", "ids", "packed"]))
     sequences, count = {}, batch
@@ -127,10 +128,10 @@ def test_shorter_than_the_window(width, layout):
             check(x, weight, bias, activation)
 
 
-@pytest.mark.parametrize("dim", [1, 7, 65537])
+@pytest.mark.parametrize("shape", DEVICE.affordable((1, 1, 5), (1, 7, 5), (1, 65537, 5)))
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
-def test_dims(dim, layout):
-    x = make(1, dim, 5, layout=layout)
+def test_dims(shape, layout):
+    x, dim = make(*shape, layout=layout), shape[1]
     seq_idx = torch.tensor([[0, 0, -1, 1, 1]])
     check(x, *parameters(dim, 4), "silu", initial_states=make(1, dim, 3))
     check(x, *parameters(dim, 4), "silu", seq_idx=seq_idx)
@@ -147,7 +148,8 @@ def test_lengths(seqlen, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_packed_lengths(layout):
-    lengths = torch.tensor([0, 1, 2, 3, 0, 700, 64, 5, 9000, 1, 0])
+    longest = 900 if DEVICE.emulated else 9000
+    lengths = torch.tensor([0, 1, 2, 3, 0, 700, 64, 5, longest, 1, 0])
     cu_seqlens = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
     x = make(1, 19, int(cu_seqlens[-1]), layout=layout)
     check(x, *parameters(19, 4), "silu", cu_seqlens=cu_seqlens, initial_states=make(11, 19, 3))
@@ -206,6 +208,7 @@ def test_final_states_may_overwrite_the_initial_ones(seqlen, with_grad):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_same_bits_whatever_the_threads(layout):
+    """On a GPU: every time."""
     x = make(2, 40, 3000, layout=layout).requires_grad_()
     weight, bias = parameters(40, 4)
     seq_idx = torch.randint(-1, 30, (2, 3000)).sort(dim=1).values
@@ -224,15 +227,17 @@ def test_same_bits_whatever_the_threads(layout):
 
 
 @pytest.mark.parametrize("state_len", [0, 1, 3, 7])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DEVICE.dtypes, ids=str)
 def test_varlen_states(dtype, state_len):
     x = torch.randn(30, 40, dtype=dtype)
     cu_seqlens = torch.tensor([0, 0, 1, 3, 6, 25, 25, 30])
     for view in (x, x.T.contiguous().T, torch.randn(30, 80).to(dtype)[:, ::2]):
         states = causal_conv1d_varlen_states(view, cu_seqlens, state_len)
-        assert torch.equal(states, causal_conv1d_varlen_states_ref(view, cu_seqlens, state_len))
+        expected = causal_conv1d_varlen_states_ref(*on_cpu((view, cu_seqlens)), state_len)
+        assert torch.equal(states.cpu(), expected)
 
 
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("kind", ["plain", "states", "ids", "packed"])
 def test_first_and_second_derivatives(kind, activation):
@@ -255,6 +260,32 @@ def test_first_and_second_derivatives(kind, activation):
         inputs[3] = None
     torch.autograd.gradcheck(function, inputs)
     torch.autograd.gradgradcheck(function, inputs)
+
+
+@pytest.mark.parametrize("kind", ["states", "ids", "packed"])
+def test_second_derivatives_in_float32(kind):
+    """Against those of the reference in float64."""
+    x, dout = make(1, 5, 40), make(1, 5, 40)
+    states = make(2 if kind == "packed" else 1, 5, 3)
+    sequences = {
+        "states": {},
+        "ids": {"seq_idx": torch.randint(-1, 2, (1, 40))},
+        "packed": {"cu_seqlens": torch.tensor([0, 13, 40])},
+    }[kind]
+
+    def second(function, tensors, dout, sequences):
+        *inputs, states = leaves = [t.detach().requires_grad_() for t in tensors]
+        out, _ = function(*inputs, "silu", **sequences, initial_states=states)
+        first = torch.autograd.grad(out, leaves, dout, create_graph=True)
+        return torch.autograd.grad(sum(grad.square().sum() for grad in first), leaves)
+
+    tensors = (x, *parameters(5, 4), states)
+    found = second(call, tensors, dout, sequences)
+    exact = second(
+        reference, [t.double() for t in on_cpu(tensors)], dout.cpu().double(), on_cpu(sequences)
+    )
+    for a, b in zip(found, exact, strict=True):
+        torch.testing.assert_close(a.cpu().double(), b, rtol=1e-4, atol=1e-4 * b.abs().max())
 
 
 def test_more_than_2_to_the_32_elements(request):
@@ -305,7 +336,7 @@ def test_a_refused_step_changes_nothing():
     layer.step(x)
     before = layer.state.clone()
     with pytest.raises(ValueError):
-        layer.step(x.double())
+        layer.step(x.half())
     assert torch.equal(layer.state, before)
 
 

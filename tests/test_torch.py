@@ -4,7 +4,7 @@ import multiprocessing
 import threading
 
 import pytest
-from numerics import make, parameters
+from numerics import DEVICE, make, parameters
 from torch.utils.data import DataLoader
 
 import torch
@@ -106,7 +106,7 @@ def test_meta_gives_shape_and_strides():
 def test_autocast_keeps_full_precision_parameters():
     layer = CausalConv1d(8, 4, activation="silu")
     project = torch.nn.Linear(8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(DEVICE.name, torch.bfloat16):
         x = project(torch.randn(2, 9, 8)).mT
         out = layer(x)
         out.float().sum().backward()
@@ -173,9 +173,10 @@ def test_vmap_and_functional_transforms():
 
 def work(seed):
     """A forward and backward big enough for several threads; the bits depend on the seed alone."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(2, 64, 700, generator=generator, requires_grad=True)
-    weight = torch.randn(64, 4, generator=generator, requires_grad=True)
+    generator = torch.Generator(DEVICE.name).manual_seed(seed)
+    # A default device is that of one thread.
+    options = {"generator": generator, "device": DEVICE.name, "requires_grad": True}
+    x, weight = torch.randn(2, 64, 700, **options), torch.randn(64, 4, **options)
     out = causal_conv1d(x, weight, None, "silu")
     return [t.detach() for t in (out, *torch.autograd.grad(out.square().sum(), (x, weight)))]
 
@@ -185,7 +186,7 @@ def test_eight_python_threads_at_once():
     wrong = []
 
     def run(seed):
-        for _ in range(20):
+        for _ in range(1 if DEVICE.emulated else 20):
             if not all(map(torch.equal, work(seed), expected[seed])):
                 wrong.append(seed)
 
@@ -202,6 +203,7 @@ def forked(queue):
     queue.put([t.numpy() for t in work(3)])
 
 
+@pytest.mark.cpu_only
 def test_after_fork():
     expected = work(3)
     context = multiprocessing.get_context("fork")
@@ -222,6 +224,7 @@ class Convolved(torch.utils.data.Dataset):
         return work(index)[0]
 
 
+@pytest.mark.cpu_only
 def test_data_loader_workers():
     loaded = list(DataLoader(Convolved(), batch_size=None, num_workers=2))
     assert all(torch.equal(item, work(i)[0]) for i, item in enumerate(loaded))

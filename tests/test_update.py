@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from numerics import DTYPES, parameters
+from numerics import DEVICE, on_cpu, parameters
 
 import torch
 from causal_conv1d_mps import (
@@ -19,16 +19,16 @@ def tolerance(dtype):
 
 
 def check(x, state, weight, bias, activation, cache_seqlens=None, indices=None):
-    expected_state, with_grad_state = state.clone(), state.clone()
+    expected_state, with_grad_state = state.cpu().clone(), state.clone()
     address = state.data_ptr()
     expected = causal_conv1d_update_ref(
-        x, expected_state, weight, bias, activation, cache_seqlens, indices
+        *on_cpu((x, expected_state, weight, bias, activation, cache_seqlens, indices))
     )
     out = causal_conv1d_update(x, state, weight, bias, activation, cache_seqlens, indices)
     limit = tolerance(x.dtype)
     assert out.shape == x.shape and out.dtype == x.dtype and state.data_ptr() == address
-    torch.testing.assert_close(out, expected, rtol=limit, atol=limit)
-    assert torch.equal(state, expected_state)
+    torch.testing.assert_close(out.cpu(), expected, rtol=limit, atol=limit)
+    assert torch.equal(state.cpu(), expected_state)
     if indices is not None:
         assert (out[indices < 0] == 0).all()
     with_grad = causal_conv1d_update(
@@ -36,12 +36,12 @@ def check(x, state, weight, bias, activation, cache_seqlens=None, indices=None):
         indices,
     )  # fmt: skip
     assert with_grad.requires_grad and torch.equal(with_grad, out)
-    assert torch.equal(with_grad_state, expected_state)
+    assert torch.equal(with_grad_state, state)
 
 
 @pytest.mark.parametrize("ring", [False, True])
 @pytest.mark.parametrize("pool", [False, True])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("dtype", DEVICE.dtypes, ids=str)
 def test_against_reference(dtype, pool, ring):
     for width, extra, seqlen in itertools.product(
         (1, 2, 3, 4, 5, 8, 9), (0, 1, 4), (None, 1, 2, 11)
@@ -79,8 +79,8 @@ def test_views_of_x_and_state(seqlen):
         check(x, base, weight, bias, None)
 
 
-@pytest.mark.parametrize("parameter_dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("parameter_dtype", DEVICE.parameter_dtypes, ids=str)
+@pytest.mark.parametrize("dtype", DEVICE.dtypes, ids=str)
 def test_mixed_dtypes_and_strided_parameters(dtype, parameter_dtype):
     weight, bias = parameters(80, 8, parameter_dtype)
     for w, b in ((weight[::2, ::2], bias[::2]), (weight[:40, :4].contiguous(), None)):
@@ -113,6 +113,46 @@ def test_steps_continue_the_forward_bit_for_bit():
         length += 1
 
 
+@pytest.mark.gpu_only
+@pytest.mark.parametrize("needs_grad", [False, True])
+@pytest.mark.parametrize("seqlen", [1, 3])
+def test_an_index_outside_of_the_pool_writes_nothing(seqlen, needs_grad):
+    """Nobody reads the indices before the device does: such rows are like padding."""
+    memory = torch.randn(9, 40, 4)
+    before, pool = memory.clone(), memory[3:6]
+    x, (weight, bias) = torch.randn(4, 40, seqlen), parameters(40, 4)
+    weight.requires_grad_(needs_grad)
+    indices = torch.tensor([3, 1, 2**40, -1])
+    out = causal_conv1d_update(x, pool, weight, bias, "silu", conv_state_indices=indices)
+    alone = before[4:5].clone()
+    expected = causal_conv1d_update(x[1:2], alone, weight, bias, "silu")
+    assert torch.equal(out[1:2], expected) and (out[[0, 2, 3]] == 0).all()
+    assert torch.equal(memory, torch.cat([before[:4], alone, before[5:]]))
+
+
+@pytest.mark.parametrize("ring", [False, True])
+def test_gradients_in_float32(ring):
+    """Against those of the reference in float64."""
+    x, state, (weight, bias) = torch.randn(3, 4, 2), torch.randn(5, 4, 4), parameters(4, 3)
+    others = [torch.tensor([3, 9, 0]) if ring else None, torch.tensor([4, -1, 0])]
+
+    def gradients(function, tensors, others):
+        x, state, weight, bias = tensors
+        inputs = [t.requires_grad_() for t in (x, weight, bias)]
+        out = function(x, state.clone(), weight, bias, "silu", *others)
+        return torch.autograd.grad(out.square().sum(), inputs)
+
+    exact = gradients(
+        causal_conv1d_update_ref,
+        [t.double() for t in on_cpu((x, state, weight, bias))],
+        on_cpu(others),
+    )
+    found = gradients(causal_conv1d_update, (x, state, weight, bias), others)
+    for a, b in zip(found, exact, strict=True):
+        torch.testing.assert_close(a.cpu().double(), b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.cpu_only
 @pytest.mark.parametrize("ring", [False, True])
 def test_gradients(ring):
     x = torch.randn(3, 4, 2, dtype=torch.float64)
@@ -182,15 +222,17 @@ def test_errors():
     wrong("state_len >= width - 1 = 3", x, state[:, :, 1:], weight, bias)
     wrong("does not match", x, state[:1], weight, bias)
     wrong("does not match", x, state[:, :3], weight, bias)
-    wrong("dtype", x, state.double(), weight, bias)
+    wrong("dtype", x, state.half(), weight, bias)
     wrong("does not match", x, state, weight[:3], bias)
     wrong("Expected 3D input tensor", x[0], state, weight, bias)
-    wrong("below 2", x, state, weight, bias, conv_state_indices=torch.tensor([0, 2]))
     wrong("int32 or int64", x, state, weight, bias, conv_state_indices=torch.tensor([0.0, 1.0]))
     wrong("does not match", x, state, weight, bias, cache_seqlens=torch.tensor([1]))
     wrong("share memory", x, state[:1].expand(2, -1, -1), weight, bias)
     wide = weight.clone().requires_grad_()
-    wrong("below 2", x, state, wide, bias, conv_state_indices=torch.tensor([0, 2]))
     wrong("does not match", x, state, wide, bias, cache_seqlens=torch.tensor([1]))
     wrong("state_len >= width - 1 = 3", x, state[:, :, 1:], wide, bias)
     wrong("activation must be", x, state, weight, bias, "gelu", error=NotImplementedError)
+    if not DEVICE.is_gpu:  # which would have to wait for the values
+        beyond = torch.tensor([0, 2])
+        wrong("below 2", x, state, weight, bias, conv_state_indices=beyond)
+        wrong("below 2", x, state, wide, bias, conv_state_indices=beyond)

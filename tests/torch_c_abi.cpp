@@ -1,5 +1,6 @@
 // Fails to compile where src/torch/torch_c.h differs from PyTorch's own C++ headers.
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/inductor/aoti_torch/c/shim_mps.h>
 #include <torch/csrc/stable/c/shim.h>
 
 #include <type_traits>
@@ -9,6 +10,7 @@
 #define X(result, name, parameters) \
     static_assert(std::is_same_v<decltype(&::name), result(*) parameters>, #name);
 TORCH_FUNCTIONS(X)
+TORCH_MPS_FUNCTIONS(X)
 #undef X
 
 int main()

@@ -10,28 +10,16 @@
 #include "../../include/causal_conv1d.h"
 #include "../check.h"
 #include "../cpu/dtype.h"
+#include "../library.h"
 #include "torch_c.h"
 
-#ifdef _WIN32
-#include <windows.h>
-#else
-#include <dlfcn.h>
-#endif
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
 
-static struct {
-#define X(result, name, parameters) result(*name) parameters;
-    TORCH_FUNCTIONS(X)
-#undef X
-    /* Either frees the cell of an optional argument: the first from PyTorch 2.13 on. */
-    AOTITorchError (*torch_delete_stable_ivalue)(StableIValue *);
-    void (*operator_delete)(void *);
-    int32_t dtypes[CAUSAL_CONV1D_OTHER]; /* PyTorch's number of each of our dtypes */
-    int32_t cpu;
-    bool huge_pages;
-} torch;
+cc1d_torch_functions cc1d_torch;
+#define torch cc1d_torch
+static bool huge_pages;
 
 /* The arguments and temporaries of a call, and what went wrong. */
 typedef struct call {
@@ -80,7 +68,8 @@ static void finish(call *c, StableIValue *stack, const AtenTensorHandle *results
                                         [CAUSAL_CONV1D_BAD_MEMORY] = "memory",
                                         [CAUSAL_CONV1D_BAD_VALUE] = "value",
                                         [CAUSAL_CONV1D_BAD_COMBINATION] = "combination",
-                                        [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory"};
+                                        [CAUSAL_CONV1D_OUT_OF_MEMORY] = "out of memory",
+                                        [CAUSAL_CONV1D_DEVICE_FAILED] = "failed"};
     char text[sizeof c->error.message + 64];
     snprintf(text, sizeof text, "causal_conv1d_mps [%s] %s", kinds[c->status], c->error.message);
     torch.aoti_torch_check(false, __func__, "causal_conv1d_mps", 0, text);
@@ -98,9 +87,12 @@ static causal_conv1d_tensor view(AtenTensorHandle handle)
     torch.aoti_torch_get_strides(handle, &strides);
     torch.aoti_torch_get_dtype(handle, &dtype);
     torch.aoti_torch_get_device_type(handle, &device);
-    if (device != torch.cpu) torch.aoti_torch_get_device_index(handle, &t.device_index);
     torch.aoti_torch_get_data_ptr(handle, &t.data);
-    t.device = device == torch.cpu ? CAUSAL_CONV1D_CPU : CAUSAL_CONV1D_OTHER_DEVICE;
+    while (t.device < CAUSAL_CONV1D_OTHER_DEVICE && torch.devices[t.device] != device) t.device++;
+    if (t.device != CAUSAL_CONV1D_CPU) {
+        torch.aoti_torch_get_device_index(handle, &t.device_index);
+        t.handle = handle;
+    }
     t.dtype = CAUSAL_CONV1D_FLOAT32;
     while (t.dtype < CAUSAL_CONV1D_OTHER && torch.dtypes[t.dtype] != dtype) t.dtype++;
     t.ndim = (int32_t)ndim;
@@ -152,7 +144,7 @@ static void advise_huge_pages(const causal_conv1d_tensor *t)
     const uintptr_t page = (uintptr_t)2 << 20, threshold = (uintptr_t)32 << 20;
     uintptr_t bytes = cc1d_dtype_size(t->dtype);
     for (int i = 0; i < t->ndim; i++) bytes *= (uintptr_t)t->size[i];
-    if (!torch.huge_pages || bytes < threshold) return;
+    if (!huge_pages || bytes < threshold) return;
     uintptr_t begin = ((uintptr_t)t->data + page - 1) / page * page;
     uintptr_t end = ((uintptr_t)t->data + bytes) / page * page;
     madvise((void *)begin, end - begin, MADV_HUGEPAGE); /* advice: may fail */
@@ -166,16 +158,29 @@ static causal_conv1d_tensor new_with_strides(call *c, causal_conv1d_tensor t,
                                              AtenTensorHandle *handle)
 {
     *handle = NULL;
-    if (torch.aoti_torch_empty_strided(t.ndim, t.size, t.stride, torch.dtypes[t.dtype], torch.cpu,
-                                       0, handle)) {
+    if (torch.aoti_torch_empty_strided(t.ndim, t.size, t.stride, torch.dtypes[t.dtype],
+                                       torch.devices[t.device], t.device_index, handle)) {
         c->status = cc1d_fail(&c->error, CAUSAL_CONV1D_OUT_OF_MEMORY,
                               "PyTorch could not allocate a tensor");
         return t;
     }
     own(c, *handle);
     torch.aoti_torch_get_data_ptr(*handle, &t.data);
-    advise_huge_pages(&t);
+    if (t.device == CAUSAL_CONV1D_CPU)
+        advise_huge_pages(&t);
+    else
+        t.handle = *handle;
     return t;
+}
+
+AtenTensorHandle cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n)
+{
+    AtenTensorHandle handle = NULL;
+    const int64_t stride = 1;
+    if (torch.aoti_torch_empty_strided(1, &n, &stride, torch.dtypes[CAUSAL_CONV1D_FLOAT32],
+                                       torch.devices[x->device], x->device_index, &handle))
+        return NULL;
+    return handle;
 }
 
 /* The same, with the strides of torch.empty_like or contiguous. */
@@ -195,6 +200,16 @@ static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, boo
     return new_with_strides(c, out, handle);
 }
 
+/* The taps as kernels of a GPU read them: contiguous, as they nearly always are. */
+static void make_taps_contiguous(call *c, causal_conv1d_tensor *weight)
+{
+    AtenTensorHandle taps = weight->handle, copy;
+    if (c->status || weight->device == CAUSAL_CONV1D_CPU) return;
+    if (weight->stride[1] == 1 && weight->stride[0] == weight->size[1]) return;
+    *weight = new_like(c, weight, false, &copy);
+    if (!c->status) torch.aoti_torch_copy_(copy, taps, 0);
+}
+
 static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
                          causal_conv1d_body *body, void *context)
 {
@@ -209,6 +224,7 @@ static void run_forward(call *c, causal_conv1d_forward_args *args, bool final_st
                         AtenTensorHandle results[2])
 {
     c->status = cc1d_check_forward_inputs(args, &c->error);
+    make_taps_contiguous(c, &args->weight);
     if (c->status) return;
     args->out = new_like(c, &args->x, true, &results[0]);
     if (!c->status && final_states) {
@@ -306,6 +322,7 @@ static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         args.dout = new_like(&c, &args.dx, true, &copy);
         if (!c.status) torch.aoti_torch_copy_(copy, dout, 0);
     }
+    make_taps_contiguous(&c, &args.weight);
     if (!c.status) c.status = causal_conv1d_backward(&args, &torch_threads, &c.error);
     finish(&c, stack, results, 4);
 }
@@ -335,6 +352,7 @@ static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
     c.status = cc1d_check_update_inputs(&args, &c.error);
     if (!c.status) args.out = new_like(&c, &x, true, &out);
     if (!c.status && x.ndim == 2) add_time(&args.out);
+    make_taps_contiguous(&c, &args.weight);
     if (!c.status) c.status = causal_conv1d_update(&args, &torch_threads, &c.error);
     finish(&c, stack, &out, 1);
 }
@@ -373,6 +391,8 @@ static void varlen_states(StableIValue *stack, uint64_t inputs, uint64_t outputs
 
 /* The .._no_grad are the same without the gradient that Python registers, which would cost every
  * call a way through Python; forward_plain is that with the fewest arguments. */
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
 #define FORWARD_SCHEMA                                                             \
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? seq_idx, Tensor? cu_seqlens," \
     " Tensor? initial_states, bool silu, bool return_final_states)"                \
@@ -409,30 +429,6 @@ static const struct {
 #define LIBTORCH "libtorch_cpu.so"
 #endif
 
-/* The libtorch_cpu that this process has loaded, or NULL. */
-static void *loaded_libtorch(const char *path)
-{
-#ifdef _WIN32
-    HMODULE library = path ? GetModuleHandleA(path) : NULL;
-    return library ? library : GetModuleHandleA(LIBTORCH);
-#else
-    void *library = path ? dlopen(path, RTLD_LAZY | RTLD_NOLOAD) : NULL;
-    return library ? library : dlopen(LIBTORCH, RTLD_LAZY | RTLD_NOLOAD);
-#endif
-}
-
-/* Looks up a function of libtorch or of a library that it needs; false if it is missing. */
-static bool resolve(void *libtorch, const char *name, void *function)
-{
-#ifdef _WIN32
-    FARPROC symbol = GetProcAddress(libtorch, name);
-#else
-    void *symbol = dlsym(libtorch, name);
-#endif
-    memcpy(function, &symbol, sizeof symbol);
-    return symbol != NULL;
-}
-
 /* Registers the operations under torch.ops.causal_conv1d_mps with the PyTorch of this process;
  * path is where its libtorch_cpu lies, or NULL to look under its usual name.  Returns NULL, or
  * what was wrong.  A second call does nothing. */
@@ -442,17 +438,30 @@ CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
     static bool done;
     uint64_t (*abi_version)(void) = NULL;
     if (done) return NULL;
-    void *libtorch = loaded_libtorch(path);
-    if (!libtorch || !resolve(libtorch, "aoti_torch_abi_version", &abi_version))
+    void *libtorch = path ? cc1d_loaded_library(path) : NULL;
+    if (!libtorch) libtorch = cc1d_loaded_library(LIBTORCH);
+    if (!libtorch || !cc1d_resolve(libtorch, "aoti_torch_abi_version", &abi_version))
         return "causal_conv1d_mps needs PyTorch >= 2.10, and found none loaded";
     uint64_t version = abi_version();
     const char *missing = NULL;
 #define X(result, name, parameters) \
-    if (!resolve(libtorch, #name, &torch.name) && !missing) missing = #name;
+    if (!cc1d_resolve(libtorch, #name, &torch.name) && !missing) missing = #name;
     TORCH_FUNCTIONS(X)
 #undef X
-    if (!resolve(libtorch, "torch_delete_stable_ivalue", &torch.torch_delete_stable_ivalue) &&
-        !resolve(libtorch, "_ZdlPv", &torch.operator_delete) && !missing)
+#ifdef CAUSAL_CONV1D_EMULATED_MPS /* the tests' own */
+#define X(result, name, parameters) \
+    extern result name parameters;  \
+    torch.name = name;
+#else
+#define X(result, name, parameters) cc1d_resolve(libtorch, #name, &torch.name);
+#endif
+    TORCH_MPS_FUNCTIONS(X)
+#undef X
+    snprintf(torch.path, sizeof torch.path, "%s", path ? path : "");
+    cc1d_resolve(libtorch, "torch_exception_get_what_without_backtrace",
+                 &torch.torch_exception_get_what_without_backtrace);
+    if (!cc1d_resolve(libtorch, "torch_delete_stable_ivalue", &torch.torch_delete_stable_ivalue) &&
+        !cc1d_resolve(libtorch, "_ZdlPv", &torch.operator_delete) && !missing)
         missing = "operator delete";
     if (version < TORCH_MINIMUM || missing) {
         snprintf(error, sizeof error,
@@ -468,19 +477,28 @@ CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
     torch.dtypes[CAUSAL_CONV1D_FLOAT64] = torch.aoti_torch_dtype_float64();
     torch.dtypes[CAUSAL_CONV1D_INT32] = torch.aoti_torch_dtype_int32();
     torch.dtypes[CAUSAL_CONV1D_INT64] = torch.aoti_torch_dtype_int64();
-    torch.cpu = torch.aoti_torch_device_type_cpu();
+    torch.devices[CAUSAL_CONV1D_CPU] = torch.aoti_torch_device_type_cpu();
+    torch.devices[CAUSAL_CONV1D_MPS] = torch.aoti_torch_device_type_mps();
+    torch.devices[CAUSAL_CONV1D_CUDA] = torch.aoti_torch_device_type_cuda();
+#ifdef CAUSAL_CONV1D_EMULATED_MPS /* tensors of the CPU stand for those of an Apple GPU */
+    torch.devices[CAUSAL_CONV1D_MPS] = torch.devices[CAUSAL_CONV1D_CPU];
+    torch.devices[CAUSAL_CONV1D_CPU] = -1;
+#endif
     const char *huge = getenv("CAUSAL_CONV1D_HUGE_PAGES");
-    torch.huge_pages = !huge || strcmp(huge, "0") != 0;
+    huge_pages = !huge || strcmp(huge, "0") != 0;
 
+    static const char *const keys[] = {"CPU", "MPS", "CUDA"};
     const char *space = "causal_conv1d_mps";
-    TorchLibraryHandle definitions, cpu;
-    AOTITorchError failed =
-        torch.aoti_torch_library_init_def(space, __FILE__, __LINE__, &definitions) ||
-        torch.aoti_torch_library_init_impl(space, "CPU", __FILE__, __LINE__, &cpu);
-    for (size_t i = 0; !failed && i < sizeof operations / sizeof *operations; i++)
-        failed =
-            torch.aoti_torch_library_def(definitions, operations[i].schema) ||
-            torch.torch_library_impl(cpu, operations[i].name, operations[i].kernel, TORCH_MINIMUM);
+    TorchLibraryHandle library;
+    AOTITorchError failed = torch.aoti_torch_library_init_def(space, __FILE__, __LINE__, &library);
+    for (size_t i = 0; !failed && i < COUNT(operations); i++)
+        failed = torch.aoti_torch_library_def(library, operations[i].schema);
+    for (size_t key = 0; !failed && key < COUNT(keys); key++) {
+        failed = torch.aoti_torch_library_init_impl(space, keys[key], __FILE__, __LINE__, &library);
+        for (size_t i = 0; !failed && i < COUNT(operations); i++)
+            failed = torch.torch_library_impl(library, operations[i].name, operations[i].kernel,
+                                              TORCH_MINIMUM);
+    }
     if (failed) return "PyTorch refused to register the operations of causal_conv1d_mps";
     done = true;
     return NULL;

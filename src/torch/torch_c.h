@@ -1,16 +1,21 @@
-/* The functions of PyTorch's C interface that ops.c uses, as C11 prototypes.
+/* The functions of PyTorch's C interface that are used here, as C11 prototypes.
  *
- * They are declared in C++ headers of PyTorch: torch/csrc/stable/c/shim.h and
- * torch/csrc/inductor/aoti_torch/c/shim.h.  tests/torch_c_abi.cpp compares each with those.
+ * They are declared in C++ headers of PyTorch: torch/csrc/stable/c/shim.h, and shim.h and
+ * shim_mps.h of torch/csrc/inductor/aoti_torch/c/.  tests/torch_c_abi.cpp compares each with those.
  * libtorch is no link dependency: ops.c looks the functions up in the copy that is loaded. */
 #ifndef CAUSAL_CONV1D_TORCH_C_H
 #define CAUSAL_CONV1D_TORCH_C_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "../../include/causal_conv1d.h"
 
 typedef struct AtenTensorOpaque *AtenTensorHandle;
 typedef struct TorchLibraryOpaque *TorchLibraryHandle;
+typedef struct AOTIMetalShaderLibraryOpaque *AOTIMetalShaderLibraryHandle;
+typedef struct AOTIMetalKernelFunctionOpaque *AOTIMetalKernelFunctionHandle;
 typedef int32_t AOTITorchError;
 typedef uint64_t StableIValue; /* a handle, an integer, or a pointer to the cell of an optional */
 
@@ -36,6 +41,8 @@ typedef uint64_t StableIValue; /* a handle, an integer, or a pointer to the cell
     X(int32_t, aoti_torch_dtype_int32, (void))                                                    \
     X(int32_t, aoti_torch_dtype_int64, (void))                                                    \
     X(int32_t, aoti_torch_device_type_cpu, (void))                                                \
+    X(int32_t, aoti_torch_device_type_cuda, (void))                                               \
+    X(int32_t, aoti_torch_device_type_mps, (void))                                                \
     X(AOTITorchError, aoti_torch_get_data_ptr, (AtenTensorHandle, void **))                       \
     X(AOTITorchError, aoti_torch_get_dim, (AtenTensorHandle, int64_t *))                          \
     X(AOTITorchError, aoti_torch_get_sizes, (AtenTensorHandle, int64_t **))                       \
@@ -47,5 +54,43 @@ typedef uint64_t StableIValue; /* a handle, an integer, or a pointer to the cell
       (int64_t, const int64_t *, const int64_t *, int32_t, int32_t, int32_t, AtenTensorHandle *)) \
     X(AOTITorchError, aoti_torch_copy_, (AtenTensorHandle, AtenTensorHandle, int32_t))            \
     X(AOTITorchError, aoti_torch_delete_tensor_object, (AtenTensorHandle))
+
+/* Those that a PyTorch with Apple GPUs has. */
+#define TORCH_MPS_FUNCTIONS(X)                                                                  \
+    X(AOTITorchError, aoti_torch_mps_create_shader_library,                                     \
+      (const char *, AOTIMetalShaderLibraryHandle *))                                           \
+    X(AOTITorchError, aoti_torch_mps_get_kernel_function,                                       \
+      (AOTIMetalShaderLibraryHandle, const char *, AOTIMetalKernelFunctionHandle *))            \
+    X(AOTITorchError, aoti_torch_mps_run_command_block,                                         \
+      (AOTIMetalKernelFunctionHandle, void (*)(AOTIMetalKernelFunctionHandle, void *), void *)) \
+    X(AOTITorchError, aoti_torch_mps_start_encoding, (AOTIMetalKernelFunctionHandle))           \
+    X(AOTITorchError, aoti_torch_mps_set_arg_tensor,                                            \
+      (AOTIMetalKernelFunctionHandle, unsigned, AtenTensorHandle))                              \
+    X(AOTITorchError, aoti_torch_mps_set_arg_int,                                               \
+      (AOTIMetalKernelFunctionHandle, unsigned, int64_t))                                       \
+    X(AOTITorchError, aoti_torch_mps_dispatch_array_with_group_size,                            \
+      (AOTIMetalKernelFunctionHandle, const uint64_t *, size_t, const uint64_t *, size_t))
+
+/* The functions of the PyTorch that is loaded; NULL where it has none. */
+typedef struct cc1d_torch_functions {
+#define X(result, name, parameters) result(*name) parameters;
+    TORCH_FUNCTIONS(X)
+    TORCH_MPS_FUNCTIONS(X)
+#undef X
+    /* Either frees the cell of an optional argument: the first from PyTorch 2.13 on. */
+    AOTITorchError (*torch_delete_stable_ivalue)(StableIValue *);
+    void (*operator_delete)(void *);
+    /* Why the last of these functions failed; from PyTorch 2.13 on, before it is printed. */
+    const char *(*torch_exception_get_what_without_backtrace)(void);
+    char path[1024];                             /* where libtorch_cpu lies, or "" */
+    int32_t dtypes[CAUSAL_CONV1D_OTHER];         /* PyTorch's number of each of our dtypes */
+    int32_t devices[CAUSAL_CONV1D_OTHER_DEVICE]; /* and of our devices */
+} cc1d_torch_functions;
+
+extern cc1d_torch_functions cc1d_torch;
+
+/* A new contiguous tensor of n float32 on x's device; NULL if there is no memory.  For the caller
+ * to delete. */
+AtenTensorHandle cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n);
 
 #endif

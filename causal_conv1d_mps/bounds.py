@@ -1,0 +1,173 @@
+"""How far results are from the float64 ones, in units of the bounds of docs/numerics.md.
+
+For the tests and the self test. All is computed on the CPU, as not every device has float64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.nn.functional as F
+
+import torch
+from torch import Tensor
+
+from .reference import causal_conv1d_ref, causal_conv1d_varlen_ref
+
+
+def reference(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None = None,
+    seq_idx: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """(out, final states) of the plain definitions; no final states beside seq_idx."""
+    if cu_seqlens is not None:
+        return causal_conv1d_varlen_ref(x, weight, bias, cu_seqlens, initial_states, activation)
+    if seq_idx is not None:
+        return causal_conv1d_ref(
+            x, weight, bias, initial_states, activation=activation, seq_idx=seq_idx
+        ), None
+    return causal_conv1d_ref(
+        x, weight, bias, initial_states, return_final_states=True, activation=activation
+    )
+
+
+def unit(dtype: torch.dtype) -> float:
+    """Half an ulp, relative, of the type that dtype accumulates in."""
+    return 2.0**-53 if dtype == torch.float64 else 2.0**-24
+
+
+def rounded(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """A float64 tensor rounded once: PyTorch goes to 16 bits by way of float32, so that must be
+    rounded to odd (Boldo and Melquiond 2008)."""
+    if dtype not in (torch.float16, torch.bfloat16):
+        return t.to(dtype)
+    single = t.float()
+    beyond = (single.double().abs() > t.abs()).int()
+    odd = ((single.view(torch.int32) - beyond) | 1).view(torch.float32)
+    return torch.where((single.double() == t) | t.isnan(), single, odd).to(dtype)
+
+
+def worst(out: Tensor, expected: Tensor, tolerance: Tensor) -> float:
+    """The largest error of out in units of tolerance, beyond the rounding to 16 bits.
+
+    At most 1 if, and only if, all of out is the rounding to its dtype of a value within tolerance
+    of the float64 expected.
+    """
+    out = out.detach().cpu()
+    low, high = rounded(expected - tolerance, out.dtype), rounded(expected + tolerance, out.dtype)
+    right = (out >= low) & (out <= high)
+    error = (out.double() - expected).abs()
+    if out.dtype in (torch.float16, torch.bfloat16):
+        limits = torch.finfo(out.dtype)
+        normal = out.double().abs().clamp(min=limits.smallest_normal)
+        power = torch.ldexp(torch.ones_like(error), torch.frexp(normal).exponent - 1)
+        error = (error - power * limits.eps / 2).clamp(min=0)
+    units = torch.where(error == 0, 0, error / tolerance).nan_to_num(float("inf"))
+    units = torch.where(right, units.clamp(max=1), units.clamp(min=1 + 2**-20))
+    return float(units.max()) if units.numel() else 0.0
+
+
+def _map(function: Any, tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+    return [None if t is None else function(t.detach().cpu().double()) for t in tensors]
+
+
+def _on_cpu(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.cpu() for t in tensors]
+
+
+def forward_error(
+    out: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None = None,
+    seq_idx: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None,
+) -> float:
+    """:func:`worst` of a forward result."""
+    seq_idx, cu_seqlens = _on_cpu(seq_idx, cu_seqlens)
+
+    def of(function: Any) -> Tensor:
+        x64, w64, b64, states = _map(function, (x, weight, bias, initial_states))
+        return reference(x64, w64, b64, None, seq_idx, cu_seqlens, states)[0]
+
+    v, size = of(lambda t: t), of(torch.abs)
+    # W fma of unit roundoff each; fp64 parameters of a smaller x are rounded first.
+    u = unit(x.dtype)
+    tolerance = (weight.shape[1] + 3) * u * size
+    if activation is not None:  # |silu'| <= 1.1, and 8 units of its own
+        tolerance, v = 1.1 * tolerance, F.silu(v)
+        tolerance = tolerance + 8 * u * v.abs() + 2e-36 * (v != 0)
+    return worst(out, v, tolerance + 1e-300 * (v != 0))
+
+
+def backward_errors(
+    grads: tuple[Tensor, ...],
+    dout: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    activation: str | None = None,
+    seq_idx: Tensor | None = None,
+    cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None,
+    dfinal: Tensor | None = None,
+) -> list[float]:
+    """:func:`worst` of the gradients of those of (x, weight, bias, initial_states) that are not
+    None; dfinal is the gradient that came through the final states, if any."""
+    tensors = (x, weight, bias, initial_states)
+    seq_idx, cu_seqlens = _on_cpu(seq_idx, cu_seqlens)
+
+    def sequences(states: Tensor | None) -> dict[str, Any]:
+        return {"seq_idx": seq_idx, "cu_seqlens": cu_seqlens, "initial_states": states}
+
+    def gradients(function, douts, activation=None, without_bias=False) -> list[Tensor | None]:
+        leaves = [t if t is None else t.requires_grad_() for t in _map(function, tensors)]
+        if without_bias:
+            leaves[2] = None
+        results = reference(*leaves[:3], activation, **sequences(leaves[3]))
+        pairs = [(r, d) for r, d in zip(results, douts, strict=True) if d is not None]
+        wanted = [leaf for leaf in leaves if leaf is not None]
+        found = iter(
+            torch.autograd.grad(
+                [r for r, _ in pairs], wanted, [d for _, d in pairs],
+                allow_unused=True, materialize_grads=True,
+            )
+        )  # fmt: skip
+        return [None if leaf is None else next(found) for leaf in leaves]
+
+    douts = _map(lambda t: t, (dout, dfinal))
+    expected = gradients(lambda t: t, douts, activation)
+
+    # The same sums over absolute values bound the rounding errors of each gradient.
+    width, u = weight.shape[1], unit(x.dtype)
+    x64, w64, b64, states = _map(lambda t: t, tensors)
+    v = reference(x64, w64, b64, **sequences(states))[0]
+    x64, w64, b64, states = _map(torch.abs, tensors)
+    size = reference(x64, w64, b64, **sequences(states))[0]
+    g, g_error = douts[0].abs(), torch.zeros_like(v)
+    if activation is not None:  # |silu''| <= 0.5; 32 units for silu' itself, which is <= 1.1
+        g_error = g * u * (0.5 * (width + 3) * size + 32)
+        s = torch.sigmoid(v)
+        g = g * (s * (1 + v * (1 - s))).abs()
+    scale = gradients(torch.abs, (g, None if dfinal is None else douts[1].abs()), without_bias=True)
+    error = gradients(torch.abs, (g_error, None), without_bias=True)
+    alive = 1.0 if seq_idx is None else (seq_idx >= 0)[:, None].double()
+    steps = x.shape[0] * x.shape[2] + 8  # a sum of n terms errs by at most n units of its size
+    tolerances = [
+        (width + 5) * u * scale[0] + error[0],
+        steps * u * scale[1] + error[1],
+        steps * u * (g * alive).sum((0, 2)) + (g_error * alive).sum((0, 2)),
+        None if states is None else (width + 5) * u * scale[3] + error[3],
+    ]
+    given = [i for i in range(4) if tensors[i] is not None]
+    return [
+        worst(grad, expected[i], tolerances[i] + 1e-300)
+        for grad, i in zip(grads, given, strict=True)
+    ]

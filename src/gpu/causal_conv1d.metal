@@ -1,0 +1,1064 @@
+// Causal depthwise conv1d, forward, backward and update, for Apple GPUs; metal_on_cuda.h makes CUDA
+// of the same text.
+//
+//   out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k]),   k = 0..W-1
+//
+// The work is bound by memory: every kernel reads its inputs once and keeps taps, window and sums in
+// registers.  Why it is built so:
+//
+// - A thread moves 16 bytes at a time, and neighbours in a SIMD group move neighbouring 16 bytes: the
+//   widest access of an Apple GPU core, and full cache lines (Metal Feature Set Tables; "Optimize Metal
+//   Performance for Apple silicon Macs", WWDC 2020).  Where rows do not lie on 16 bytes, or have
+//   other strides, VECTOR is 1 and the same kernels move single elements.
+// - Two kernels, by the dimension that is contiguous: `.._time` puts neighbouring times into a
+//   thread and into its SIMD group, `.._dim` neighbouring channels, and walks along the time.
+// - The window's overlap of W-1 is read again from the cache instead of through threadgroup memory: there
+//   is no barrier in forward, and groups of any size and shape will do.
+// - Backward exchanges g = dout * act'(v) between the 32 lanes of a SIMD group by shuffles, and leaves partial
+//   sums of dweight and dbias that `reduce` adds in a fixed order: no atomics, the same bits each time.
+// - Offsets are 32 bits wide unless the tensors need 64 (INDEX): Apple GPUs multiply 64-bit integers in
+//   several steps.
+// - Accumulators are float; there is no double.  The one transcendental is precise::exp, whose argument
+//   is held to where nothing overflows, so the compiler's fast math, under which infinities may be
+//   ignored, changes no finite result beyond rounding.
+//
+// Arguments come as in the table of each kernel: tensors, then `constant long &` numbers, strides in
+// elements; weight (D,W) is contiguous.  An absent tensor has any other one in its place.
+//
+// One text is compiled per variant, with a preamble that sets these:
+#include <metal_stdlib>
+#ifndef CC1D_ARGS_H
+#include "args.h"
+#endif
+using namespace metal;
+
+#ifndef KERNEL
+#define KERNEL CC1D_ALL
+#endif
+#ifndef VALUE // the type of x, out and states
+#define VALUE float
+#endif
+#ifndef WEIGHT
+#define WEIGHT float
+#endif
+#ifndef BIAS
+#define BIAS float
+#endif
+#ifndef INDEX // the type of offsets: int or long
+#define INDEX int
+#endif
+#ifndef ID // the type of seq_idx, cu_seqlens and cache_seqlens: int or long
+#define ID int
+#endif
+#ifndef ROW // the type of conv_state_indices: int or long
+#define ROW int
+#endif
+#ifndef WIDTH
+#define WIDTH 4
+#endif
+#ifndef VECTOR // elements of an access: 1, or as many as 8 or 16 bytes hold
+#define VECTOR 1
+#endif
+#ifndef ROWS // vectors that a thread has in flight
+#define ROWS 1
+#endif
+#ifndef SILU
+#define SILU 1
+#endif
+#ifndef HAS_BIAS
+#define HAS_BIAS 1
+#endif
+#ifndef SEQ_IDX // ids are seq_idx
+#define SEQ_IDX 0
+#endif
+#ifndef PACKED // ids are cu_seqlens
+#define PACKED 0
+#endif
+#ifndef INITIAL // there are initial states
+#define INITIAL 0
+#endif
+#ifndef FINAL // there are gradients of the final states
+#define FINAL 0
+#endif
+#ifndef RING // the update has cache_seqlens
+#define RING 0
+#endif
+#ifndef INDEXED // the update has conv_state_indices
+#define INDEXED 0
+#endif
+
+#define WANTED(kernel) (KERNEL == CC1D_ALL || KERNEL == kernel)
+#define GENERAL (WIDTH < CC1D_GPU_MIN_WIDTH || WIDTH > CC1D_GPU_MAX_WIDTH)
+
+typedef INDEX offset;
+
+// ---- Elements, single and in 32-bit words -----------------------------------------------------------
+
+template <typename T>
+struct Word {
+    enum { COUNT = 2 };
+    static void unpack(uint word, thread float *to)
+    {
+        float2 pair = float2(as_type<vec<T, 2>>(word));
+        to[0] = pair.x;
+        to[1] = pair.y;
+    }
+    static uint pack(thread const float *from)
+    {
+        return as_type<uint>(vec<T, 2>(float2(from[0], from[1])));
+    }
+};
+
+template <>
+struct Word<float> {
+    enum { COUNT = 1 };
+    static void unpack(uint word, thread float *to) { to[0] = as_type<float>(word); }
+    static uint pack(thread const float *from) { return as_type<uint>(from[0]); }
+};
+
+// N neighbouring elements, on a multiple of their size in bytes if N > 1.  They are fetched as they lie
+// in memory and unpacked where they are used, so that many fetches can be under way.
+template <typename T, int N>
+struct Elements {
+    enum { WORDS = N / Word<T>::COUNT };
+    typedef vec<uint, WORDS> words;
+    static words fetch(device const T *from) { return *reinterpret_cast<device const words *>(from); }
+    static void unpack(words w, thread float *to)
+    {
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) Word<T>::unpack(w[i], to + i * Word<T>::COUNT);
+    }
+    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
+    static void store(thread const float *from, device T *to)
+    {
+        words w;
+#pragma unroll
+        for (int i = 0; i < WORDS; i++) w[i] = Word<T>::pack(from + i * Word<T>::COUNT);
+        *reinterpret_cast<device words *>(to) = w;
+    }
+};
+
+template <typename T>
+struct Elements<T, 1> {
+    typedef T words;
+    static words fetch(device const T *from) { return from[0]; }
+    static void unpack(words w, thread float *to) { to[0] = float(w); }
+    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
+    static void store(thread const float *from, device T *to) { to[0] = T(from[0]); }
+};
+
+typedef Elements<VALUE, VECTOR> Values;
+
+// ---- SiLU -------------------------------------------------------------------------------------------
+
+// sigmoid(v), and 1 - sigmoid(v) without a subtraction; v >= -87, below which the reciprocal would
+// leave the normal numbers.
+inline float sigmoid(float v, thread float &rest)
+{
+    float e = precise::exp(-v);
+    float s = fast::divide(1.0f, 1.0f + e);
+    rest = e * s;
+    return s;
+}
+
+inline float activation(float v)
+{
+#if SILU
+    float rest, above = v < -87.0f ? -87.0f : v; // a NaN stays one
+    return above * sigmoid(above, rest);
+#else
+    return v;
+#endif
+}
+
+// g = dout * act'(v); silu'(v) = s (1 + v (1 - s)), s = sigmoid(v).
+inline float activation_gradient(float dout, float v)
+{
+#if SILU
+    float rest, held = v < -87.0f ? -87.0f : v > 87.0f ? 87.0f : v;
+    float s = sigmoid(held, rest);
+    return dout * (s * fma(held, rest, 1.0f));
+#else
+    return dout;
+#endif
+}
+
+// ---- Sequences --------------------------------------------------------------------------------------
+
+// One channel of one batch row: where its inputs lie, its parameters, and, in backward, its dout.
+struct Channel {
+    device const VALUE *x;
+    device const VALUE *initial; // of the channel in states row 0
+    device const VALUE *dout;
+    device const ID *ids; // seq_idx of the batch row, or cu_seqlens
+    device const WEIGHT *weight;
+    float bias;
+    offset batch, seqlen, sequences;
+    offset x_t, ids_t, initial_n, initial_k, dout_t;
+};
+
+// Sequence n: times start..end-1 of the row.
+struct Sequence {
+    offset n, start, end;
+};
+
+// The bounds are held inside of x, and those of the sequence at t around t, whatever cu_seqlens says.
+inline Sequence sequence_of(thread const Channel &c, offset n)
+{
+    Sequence s;
+    s.n = n;
+#if PACKED
+    s.start = min(max(offset(c.ids[n * c.ids_t]), offset(0)), c.seqlen);
+    s.end = min(max(offset(c.ids[(n + 1) * c.ids_t]), s.start), c.seqlen);
+#else
+    s.start = 0;
+    s.end = c.seqlen;
+#endif
+    return s;
+}
+
+// The sequence that time t belongs to.
+inline Sequence sequence_at(thread const Channel &c, offset t)
+{
+#if PACKED
+    offset n = 0, above = c.sequences;
+    while (above - n > 1) {
+        offset middle = n + (above - n) / 2;
+        if (offset(c.ids[middle * c.ids_t]) <= t)
+            n = middle;
+        else
+            above = middle;
+    }
+    Sequence s = sequence_of(c, n);
+    s.start = min(s.start, t);
+    s.end = max(s.end, t + 1);
+    return s;
+#else
+    return sequence_of(c, c.batch);
+#endif
+}
+
+// Whether the input at time `at` counts at time t of the same sequence; columns before 0 carry the
+// first id.
+inline bool counts(thread const Channel &c, offset at, offset t)
+{
+#if SEQ_IDX
+    return c.ids[max(at, offset(0)) * c.ids_t] == c.ids[t * c.ids_t];
+#else
+    return true;
+#endif
+}
+
+// Padding has a negative id.
+inline bool is_padding(thread const Channel &c, offset t)
+{
+#if SEQ_IDX
+    return c.ids[t * c.ids_t] < 0;
+#else
+    return false;
+#endif
+}
+
+// The state column of time `at` before the start of s.
+inline float history(thread const Channel &c, thread const Sequence &s, offset at)
+{
+#if INITIAL
+    return float(c.initial[s.n * c.initial_n + (at - s.start + WIDTH - 1) * c.initial_k]);
+#else
+    return 0.0f;
+#endif
+}
+
+// The input at time `at` as time t of sequence s sees it: the general way, one element at a time.
+inline float input(thread const Channel &c, thread const Sequence &s, offset at, offset t)
+{
+    if (!counts(c, at, t)) return 0.0f;
+    return at >= s.start ? float(c.x[at * c.x_t]) : history(c, s, at);
+}
+
+inline float convolution(thread const Channel &c, thread const Sequence &s, offset t)
+{
+    float v = c.bias;
+    for (int k = 0; k < WIDTH; k++)
+        v = fma(float(c.weight[k]), input(c, s, t - (WIDTH - 1) + k, t), v);
+    return v;
+}
+
+// The general way to out[t].
+inline float output(thread const Channel &c, offset t)
+{
+    return is_padding(c, t) ? 0.0f : activation(convolution(c, sequence_at(c, t), t));
+}
+
+// The general way to g[t]; 0 from the end of sequence s on.
+inline float gradient(thread const Channel &c, thread const Sequence &s, offset t)
+{
+    if (t >= s.end || is_padding(c, t)) return 0.0f;
+    float dout = float(c.dout[t * c.dout_t]);
+#if SILU
+    return activation_gradient(dout, convolution(c, s, t));
+#else
+    return dout;
+#endif
+}
+
+// The general way to the gradient of the input at time `at` of sequence s, before or after its
+// start, but for that of the final states.
+inline float input_gradient(thread const Channel &c, thread const Sequence &s, offset at)
+{
+    float sum = 0.0f;
+    for (int k = WIDTH - 1; k >= 0; k--) {
+        offset t = at + (WIDTH - 1) - k;
+        if (t >= s.start && t < s.end && counts(c, at, t))
+            sum = fma(float(c.weight[k]), gradient(c, s, t), sum);
+    }
+    return sum;
+}
+
+// The gradient of the final states that the input at time `at` of sequence s became.
+inline float final_gradient(device const VALUE *dfinal, offset dfinal_n, offset dfinal_k,
+                            thread const Sequence &s, offset at)
+{
+#if FINAL
+    offset column = at - s.end + WIDTH - 1;
+    return column < 0 ? 0.0f : float(dfinal[s.n * dfinal_n + column * dfinal_k]);
+#else
+    return 0.0f;
+#endif
+}
+
+// Whether all times first..last are of one sequence, so that every one counts at every other.
+inline bool is_whole(thread const Channel &c, thread const Sequence &s, offset first, offset last)
+{
+#if PACKED
+    return first >= s.start && last < s.end;
+#elif SEQ_IDX
+    first = max(first, offset(0));
+    last = min(last, c.seqlen - 1);
+    ID id = c.ids[first * c.ids_t];
+    bool whole = id >= 0;
+    for (offset t = first + 1; t <= last; t++) whole = whole && c.ids[t * c.ids_t] == id;
+    return whole;
+#else
+    return true;
+#endif
+}
+
+inline float bias_of(device const BIAS *bias, offset at)
+{
+#if HAS_BIAS
+    return float(bias[at]);
+#else
+    return 0.0f;
+#endif
+}
+
+#if !GENERAL
+// The times that the window of a vector reaches back, in whole vectors.
+enum { BACK = (WIDTH - 1 + VECTOR - 1) / VECTOR * VECTOR };
+
+// Loads are unconditional, from addresses held inside of x, and corrected afterwards, so that none
+// waits for another.
+
+// Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1; those before time
+// 0 from its initial states.
+inline void load_window(thread const Channel &c, offset t, thread float *window)
+{
+    offset step = VECTOR > 1 ? 1 : c.x_t;
+#pragma unroll
+    for (int i = 0; i < BACK + VECTOR; i += VECTOR)
+        Values::load(c.x + max(t - BACK + i, offset(0)) * step, window + i);
+    if (t >= BACK) return;
+    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+#pragma unroll
+    for (int i = 0; i < BACK; i++) {
+        offset at = t - BACK + i;
+        if (at < 0) window[i] = at < -(WIDTH - 1) ? 0.0f : history(c, s, at);
+    }
+}
+
+// ROWS rows from time t on of VECTOR channels; those from seqlen on are not meant to be used.
+inline void fetch_rows(device const VALUE *from, offset step, offset t, offset seqlen,
+                       thread Values::words (&rows)[ROWS])
+{
+    if (t + ROWS <= seqlen) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + (t + r) * step);
+    } else {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + min(t + r, seqlen - 1) * step);
+    }
+}
+
+inline void unpack_rows(thread const Values::words (&rows)[ROWS], thread float (*to)[VECTOR])
+{
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) Values::unpack(rows[r], to[r]);
+}
+
+// The W-1 rows before time t.
+inline void load_history(thread const Channel &c, offset initial_d, offset t,
+                         thread float (*rows)[VECTOR])
+{
+#pragma unroll
+    for (int k = 0; k < WIDTH - 1; k++)
+        Values::load(c.x + max(t - (WIDTH - 1) + k, offset(0)) * c.x_t, rows[k]);
+    if (t >= WIDTH - 1) return;
+    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+    Channel one = c;
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++, one.initial += initial_d)
+#pragma unroll
+        for (int k = 0; k < WIDTH - 1; k++)
+            if (t - (WIDTH - 1) + k < 0) rows[k][v] = history(one, s, t - (WIDTH - 1) + k);
+}
+
+// Taps and biases of VECTOR channels from d on: tap k of channel d + v in w[k][v].
+inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offset d, offset bias_d,
+                      thread float (&w)[WIDTH][VECTOR], thread float (&b)[VECTOR])
+{
+    enum { AT_ONCE = sizeof(WEIGHT) > 4 || VECTOR == 1 ? 1 : 16 / sizeof(WEIGHT) };
+    enum { STEP = VECTOR * WIDTH % AT_ONCE == 0 ? AT_ONCE : 1 };
+    float taps[VECTOR * WIDTH];
+#pragma unroll
+    for (int i = 0; i < VECTOR * WIDTH; i += STEP)
+        Elements<WEIGHT, STEP>::load(weight + d * WIDTH + i, taps + i);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+#pragma unroll
+        for (int k = 0; k < WIDTH; k++) w[k][v] = taps[v * WIDTH + k];
+        b[v] = bias_of(bias, (d + v) * bias_d);
+    }
+}
+#endif
+
+// ---- Arguments ----------------------------------------------------------------------------------------
+//
+// Strides are named after the dimension they step over: batch, sequence n, channel d, time t, state
+// column k.
+
+#define FORWARD_ARGUMENTS                      \
+    device const VALUE *x [[buffer(0)]],       \
+    device const WEIGHT *weight [[buffer(1)]], \
+    device const BIAS *bias [[buffer(2)]],     \
+    device const ID *ids [[buffer(3)]],        \
+    device const VALUE *initial [[buffer(4)]], \
+    device VALUE *out [[buffer(5)]],           \
+    constant long &dim [[buffer(6)]],          \
+    constant long &seqlen [[buffer(7)]],       \
+    constant long &sequences [[buffer(8)]],    \
+    constant long &run [[buffer(9)]],          \
+    constant long &x_b [[buffer(10)]],         \
+    constant long &x_d [[buffer(11)]],         \
+    constant long &x_t [[buffer(12)]],         \
+    constant long &out_b [[buffer(13)]],       \
+    constant long &out_d [[buffer(14)]],       \
+    constant long &out_t [[buffer(15)]],       \
+    constant long &bias_d [[buffer(16)]],      \
+    constant long &ids_b [[buffer(17)]],       \
+    constant long &ids_t [[buffer(18)]],       \
+    constant long &initial_n [[buffer(19)]],   \
+    constant long &initial_d [[buffer(20)]],   \
+    constant long &initial_k [[buffer(21)]],   \
+    uint3 position [[thread_position_in_grid]]
+
+#define BACKWARD_ARGUMENTS                     \
+    device const VALUE *x [[buffer(0)]],       \
+    device const WEIGHT *weight [[buffer(1)]], \
+    device const BIAS *bias [[buffer(2)]],     \
+    device const ID *ids [[buffer(3)]],        \
+    device const VALUE *initial [[buffer(4)]], \
+    device const VALUE *dout [[buffer(5)]],    \
+    device const VALUE *dfinal [[buffer(6)]],  \
+    device VALUE *dx [[buffer(7)]],            \
+    device float *partial [[buffer(8)]],       \
+    constant long &dim [[buffer(9)]],          \
+    constant long &seqlen [[buffer(10)]],      \
+    constant long &sequences [[buffer(11)]],   \
+    constant long &run [[buffer(12)]],         \
+    constant long &x_b [[buffer(13)]],         \
+    constant long &x_d [[buffer(14)]],         \
+    constant long &x_t [[buffer(15)]],         \
+    constant long &dout_b [[buffer(16)]],      \
+    constant long &dout_d [[buffer(17)]],      \
+    constant long &dout_t [[buffer(18)]],      \
+    constant long &dx_b [[buffer(19)]],        \
+    constant long &dx_d [[buffer(20)]],        \
+    constant long &dx_t [[buffer(21)]],        \
+    constant long &bias_d [[buffer(22)]],      \
+    constant long &ids_b [[buffer(23)]],       \
+    constant long &ids_t [[buffer(24)]],       \
+    constant long &initial_n [[buffer(25)]],   \
+    constant long &initial_d [[buffer(26)]],   \
+    constant long &initial_k [[buffer(27)]],   \
+    constant long &dfinal_n [[buffer(28)]],    \
+    constant long &dfinal_d [[buffer(29)]],    \
+    constant long &dfinal_k [[buffer(30)]],    \
+    uint3 position [[thread_position_in_grid]]
+
+// Channel d of batch row b, from the arguments of either list.
+#define PLACE_CHANNEL(c)                                                                \
+    c.x = x + b * offset(x_b) + d * offset(x_d);                                        \
+    c.initial = initial + d * offset(initial_d);                                        \
+    c.ids = ids + b * offset(ids_b);                                                    \
+    c.weight = weight + d * WIDTH;                                                      \
+    c.bias = bias_of(bias, d * offset(bias_d));                                         \
+    c.batch = b, c.seqlen = seqlen, c.sequences = sequences;                            \
+    c.x_t = x_t, c.ids_t = ids_t, c.initial_n = initial_n, c.initial_k = initial_k
+#define PLACE_GRADIENT(c)                                                               \
+    c.dout = dout + b * offset(dout_b) + d * offset(dout_d), c.dout_t = dout_t
+
+// ---- Forward ----------------------------------------------------------------------------------------
+
+#if WANTED(CC1D_FORWARD_TIME)
+// Grid: (T / VECTOR / ROWS, D, B).  A thread computes ROWS vectors of neighbouring times of one channel;
+// with its SIMD group it fills whole rows of 32 vectors.
+kernel void forward_time(FORWARD_ARGUMENTS)
+{
+    offset lane = position.x % CC1D_SIMD, d = position.y, b = position.z;
+    offset first = (offset(position.x) / CC1D_SIMD * ROWS * CC1D_SIMD + lane) * VECTOR;
+    if (first >= offset(seqlen) || d >= offset(dim)) return;
+    Channel c;
+    PLACE_CHANNEL(c);
+    out += b * offset(out_b) + d * offset(out_d);
+    offset out_step = VECTOR > 1 ? 1 : offset(out_t);
+#if !GENERAL
+    float w[WIDTH], window[ROWS][BACK + VECTOR];
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]);
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) load_window(c, first + r * (CC1D_SIMD * VECTOR), window[r]);
+#endif
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        offset t = first + r * (CC1D_SIMD * VECTOR);
+        float result[VECTOR];
+#if !GENERAL
+        if (is_whole(c, sequence_at(c, t), t - (WIDTH - 1), t + VECTOR - 1)) {
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++) {
+                float v = c.bias;
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++)
+                    v = fma(w[k], window[r][BACK - (WIDTH - 1) + i + k], v);
+                result[i] = activation(v);
+            }
+        } else
+#endif
+            for (int i = 0; i < VECTOR; i++) result[i] = output(c, t + i);
+        Values::store(result, out + t * out_step);
+    }
+}
+#endif
+
+#if WANTED(CC1D_FORWARD_DIM) && !GENERAL
+// Grid: (D / VECTOR, T / run, B).  A thread computes `run` times of VECTOR neighbouring channels, ROWS
+// at once, over a window that slides through its registers.
+kernel void forward_dim(FORWARD_ARGUMENTS)
+{
+    offset d = offset(position.x) * VECTOR, b = position.z;
+    offset t = offset(position.y) * offset(run), end = min(t + offset(run), offset(seqlen));
+    if (d >= offset(dim) || t >= end) return;
+    Channel c;
+    PLACE_CHANNEL(c);
+    out += b * offset(out_b) + d * offset(out_d);
+
+    float w[WIDTH][VECTOR], bias_v[VECTOR];
+    load_taps(weight, bias, d, bias_d, w, bias_v);
+    Sequence s = sequence_at(c, t);
+    float window[WIDTH - 1 + ROWS][VECTOR];
+    Values::words next[ROWS];
+    fetch_rows(c.x, c.x_t, t, c.seqlen, next);
+    load_history(c, initial_d, t, window);
+    for (; t < end; t += ROWS) {
+        unpack_rows(next, window + WIDTH - 1);
+        if (t + ROWS < end) fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
+        offset last = min(t + ROWS, end) - 1;
+        if (is_whole(c, s, t - (WIDTH - 1), last)) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) {
+                float result[VECTOR];
+#pragma unroll
+                for (int v = 0; v < VECTOR; v++) {
+                    float sum = bias_v[v];
+#pragma unroll
+                    for (int k = 0; k < WIDTH; k++) sum = fma(w[k][v], window[r + k][v], sum);
+                    result[v] = activation(sum);
+                }
+                if (t + r < end) Values::store(result, out + (t + r) * offset(out_t));
+            }
+        } else {
+            for (int r = 0; t + r <= last; r++) {
+                float result[VECTOR];
+                Channel one = c;
+#pragma unroll
+                for (int v = 0; v < VECTOR; v++) {
+                    one.bias = bias_v[v];
+                    result[v] = output(one, t + r);
+                    one.x += offset(x_d), one.initial += offset(initial_d), one.weight += WIDTH;
+                }
+                Values::store(result, out + (t + r) * offset(out_t));
+            }
+            s = sequence_at(c, min(t + ROWS, c.seqlen - 1));
+        }
+#pragma unroll
+        for (int k = 0; k < WIDTH - 1; k++)
+#pragma unroll
+            for (int v = 0; v < VECTOR; v++) window[k][v] = window[k + ROWS][v];
+    }
+}
+#endif
+
+// ---- Backward ---------------------------------------------------------------------------------------
+//
+// dx[t] = sum_j w[W-1-j] g[t+j],  dweight[k] = sum g[t] x[t-(W-1)+k],  dbias = sum g[t].  A segment is `run`
+// times of a batch row; its sums of channel d go to partial[(segment * (W+1) + k) * D + d], that of
+// dbias as k = W.
+
+#if WANTED(CC1D_BACKWARD_TIME) && !GENERAL
+// Grid: (32, D, B * segments).  A SIMD group walks down the times of one channel's segment, a lane has
+// VECTOR neighbouring times; the g that follow come from the next lane, or from the block before.
+kernel void backward_time(BACKWARD_ARGUMENTS)
+{
+    const offset block = CC1D_SIMD * VECTOR;
+    offset lane = position.x, d = position.y;
+    offset segments = (offset(seqlen) + offset(run) - 1) / offset(run);
+    offset b = offset(position.z) / segments, segment = offset(position.z) % segments;
+    offset begin = segment * offset(run), end = min(begin + offset(run), offset(seqlen));
+    if (d >= offset(dim)) return; // a SIMD group as a whole
+    Channel c;
+    PLACE_CHANNEL(c);
+    PLACE_GRADIENT(c);
+    dx += b * offset(dx_b) + d * offset(dx_d);
+    dfinal += d * offset(dfinal_d);
+
+    float w[WIDTH], sums[WIDTH + 1];
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]), sums[k] = 0.0f;
+    sums[WIDTH] = 0.0f;
+
+    // g of the block behind: at first, of the times that follow the segment.
+    float behind[VECTOR];
+#pragma unroll
+    for (int i = 0; i < VECTOR; i++) {
+        offset t = end + lane * VECTOR + i;
+        behind[i] = 0.0f;
+        if (lane * VECTOR + i < WIDTH - 1 && t < c.seqlen)
+            behind[i] = gradient(c, sequence_at(c, t), t);
+    }
+
+    for (offset t = begin + (end - begin - 1) / block * block + lane * VECTOR; t >= begin; t -= block) {
+        float window[BACK + VECTOR], g[VECTOR + WIDTH - 1];
+        bool inside = t < end;
+        Sequence s = sequence_at(c, min(t, c.seqlen - 1));
+        bool whole = inside && is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1);
+        if (whole) {
+            load_window(c, t, window);
+            Values::load(c.dout + t * (VECTOR > 1 ? 1 : c.dout_t), g);
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++) {
+                float v = c.bias;
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[BACK - (WIDTH - 1) + i + k], v);
+                g[i] = activation_gradient(g[i], v);
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++)
+                    sums[k] = fma(g[i], window[BACK - (WIDTH - 1) + i + k], sums[k]);
+                sums[WIDTH] += g[i];
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < VECTOR; i++) {
+                g[i] = 0.0f;
+                if (!inside) continue;
+                Sequence one = sequence_at(c, t + i);
+                g[i] = gradient(c, one, t + i);
+                if (is_padding(c, t + i)) continue;
+                for (int k = 0; k < WIDTH; k++)
+                    sums[k] = fma(g[i], input(c, one, t + i - (WIDTH - 1) + k, t + i), sums[k]);
+                sums[WIDTH] += g[i];
+            }
+        }
+        // Time t + VECTOR + m is with lane + 1 + m / VECTOR, beyond the last lane in the block behind.
+#pragma unroll
+        for (int m = 0; m < WIDTH - 1; m++) {
+            offset step = 1 + m / VECTOR;
+            float offered = lane < step ? behind[m % VECTOR] : g[m % VECTOR];
+            g[VECTOR + m] = simd_shuffle(offered, ushort((lane + step) % CC1D_SIMD));
+        }
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) behind[i] = g[i];
+        if (!inside) continue;
+
+        float result[VECTOR];
+        bool ahead = is_whole(c, s, t, t + VECTOR - 1 + WIDTH - 1);
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) {
+            float sum = 0.0f;
+            if (ahead) {
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++) sum = fma(w[WIDTH - 1 - j], g[i + j], sum);
+            } else {
+                Sequence one = sequence_at(c, t + i);
+#pragma unroll
+                for (int j = 0; j < WIDTH; j++)
+                    if (t + i + j < one.end && counts(c, t + i, t + i + j))
+                        sum = fma(w[WIDTH - 1 - j], g[i + j], sum);
+            }
+#if FINAL
+            sum += final_gradient(dfinal, dfinal_n, dfinal_k, PACKED ? sequence_at(c, t + i) : s, t + i);
+#endif
+            result[i] = sum;
+        }
+        Values::store(result, dx + t * (VECTOR > 1 ? 1 : offset(dx_t)));
+    }
+
+#pragma unroll
+    for (int k = 0; k <= WIDTH; k++) {
+        float sum = sums[k];
+#pragma unroll
+        for (int step = CC1D_SIMD / 2; step > 0; step /= 2)
+            sum += simd_shuffle(sum, ushort((lane + step) % CC1D_SIMD));
+        if (lane == 0) partial[(offset(position.z) * (WIDTH + 1) + k) * offset(dim) + d] = sum;
+    }
+}
+#endif
+
+#if WANTED(CC1D_BACKWARD_DIM) && !GENERAL
+// Grid: (D / VECTOR rounded up to 32, segments rounded up to CC1D_REDUCE_SLICES, B), groups of (32,
+// CC1D_REDUCE_SLICES, 1).  A thread walks up the times of VECTOR neighbouring channels, ROWS at once, and
+// W-1 times beyond its `run`, whose g the last dx need.  The segment that has one partial sum is a
+// group's.
+kernel void backward_dim(BACKWARD_ARGUMENTS)
+{
+    offset d = offset(position.x) * VECTOR, segment = position.y, b = position.z;
+    offset begin = segment * offset(run), end = min(begin + offset(run), offset(seqlen));
+    bool active = d < offset(dim) && begin < end;
+    if (!active) d = begin = end = 0; // goes through the barriers below with sums of 0
+    Channel c;
+    PLACE_CHANNEL(c);
+    PLACE_GRADIENT(c);
+    dx += b * offset(dx_b) + d * offset(dx_d);
+    dfinal += d * offset(dfinal_d);
+
+    float w[WIDTH][VECTOR], bias_v[VECTOR], sums[WIDTH + 1][VECTOR];
+    load_taps(weight, bias, d, bias_d, w, bias_v);
+    float window[WIDTH - 1 + ROWS][VECTOR], g[ROWS][VECTOR];
+    float pending[WIDTH - 1][VECTOR]; // dx of the last W-1 times, as far as g is known
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+#pragma unroll
+        for (int k = 0; k <= WIDTH; k++) sums[k][v] = 0.0f;
+#pragma unroll
+        for (int k = 0; k < WIDTH - 1; k++) pending[k][v] = 0.0f;
+    }
+    Sequence s = sequence_at(c, begin);
+#if FINAL
+    Sequence done = s; // that of the last time stored
+#endif
+    Values::words next[ROWS], next_dout[ROWS];
+    fetch_rows(c.x, c.x_t, begin, c.seqlen, next);
+    fetch_rows(c.dout, c.dout_t, begin, c.seqlen, next_dout);
+    load_history(c, initial_d, begin, window);
+    for (offset t = begin; active && t < end + WIDTH - 1; t += ROWS) {
+        unpack_rows(next, window + WIDTH - 1);
+        unpack_rows(next_dout, g);
+        if (t + ROWS < end + WIDTH - 1) {
+            fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
+            fetch_rows(c.dout, c.dout_t, t + ROWS, c.seqlen, next_dout);
+        }
+        bool whole = is_whole(c, s, t - (WIDTH - 1), min(t + ROWS, c.seqlen) - 1);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            float result[VECTOR];
+            bool counted = t + r < end;
+            if (whole) {
+#pragma unroll
+                for (int v = 0; v < VECTOR; v++) {
+                    float sum = bias_v[v];
+#pragma unroll
+                    for (int k = 0; k < WIDTH; k++) sum = fma(w[k][v], window[r + k][v], sum);
+                    g[r][v] = t + r < c.seqlen ? activation_gradient(g[r][v], sum) : 0.0f;
+                    if (counted) {
+#pragma unroll
+                        for (int k = 0; k < WIDTH; k++)
+                            sums[k][v] = fma(g[r][v], window[r + k][v], sums[k][v]);
+                        sums[WIDTH][v] += g[r][v];
+                    }
+                    result[v] = fma(w[0][v], g[r][v], pending[0][v]);
+#pragma unroll
+                    for (int k = 0; k < WIDTH - 2; k++)
+                        pending[k][v] = fma(w[k + 1][v], g[r][v], pending[k + 1][v]);
+                    pending[WIDTH - 2][v] = w[WIDTH - 1][v] * g[r][v];
+                }
+            } else {
+                offset now = min(t + r, c.seqlen - 1);
+                Channel one = c;
+                s = sequence_at(c, now);
+#pragma unroll
+                for (int v = 0; v < VECTOR; v++) {
+                    one.bias = bias_v[v];
+                    float value = t + r < c.seqlen ? gradient(one, s, now) : 0.0f;
+                    if (counted && !is_padding(c, now)) {
+#pragma unroll
+                        for (int k = 0; k < WIDTH; k++)
+                            sums[k][v] = fma(value, input(one, s, now - (WIDTH - 1) + k, now), sums[k][v]);
+                        sums[WIDTH][v] += value;
+                    }
+#pragma unroll
+                    for (int k = 0; k < WIDTH; k++) {
+                        offset at = t + r - (WIDTH - 1) + k;
+                        bool flows = at >= s.start && counts(c, min(at, now), now);
+                        float sum = k < WIDTH - 1 ? pending[min(k, WIDTH - 2)][v] : 0.0f;
+                        if (flows) sum = fma(w[k][v], value, sum);
+                        if (k == 0)
+                            result[v] = sum;
+                        else
+                            pending[max(k - 1, 0)][v] = sum;
+                    }
+                    one.x += offset(x_d), one.dout += offset(dout_d);
+                    one.initial += offset(initial_d), one.weight += WIDTH;
+                }
+            }
+            offset at = t + r - (WIDTH - 1);
+            if (at < begin || at >= end) continue;
+#if FINAL
+            if (at >= done.end) done = sequence_at(c, at);
+#pragma unroll
+            for (int v = 0; v < VECTOR; v++)
+                result[v] += final_gradient(dfinal + v * offset(dfinal_d), dfinal_n, dfinal_k, done, at);
+#endif
+            Values::store(result, dx + at * offset(dx_t));
+        }
+#pragma unroll
+        for (int k = 0; k < WIDTH - 1; k++)
+#pragma unroll
+            for (int v = 0; v < VECTOR; v++) window[k][v] = window[k + ROWS][v];
+    }
+    threadgroup float slices[CC1D_REDUCE_SLICES][CC1D_SIMD][VECTOR];
+    offset slice = segment % CC1D_REDUCE_SLICES, lane = position.x % CC1D_SIMD;
+    offset segments = (offset(seqlen) + offset(run) - 1) / offset(run);
+    segments = (segments + CC1D_REDUCE_SLICES - 1) / CC1D_REDUCE_SLICES;
+    partial += (b * segments + segment / CC1D_REDUCE_SLICES) * (WIDTH + 1) * offset(dim) + d;
+#pragma unroll
+    for (int k = 0; k <= WIDTH; k++) {
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+#pragma unroll
+        for (int v = 0; v < VECTOR; v++) slices[slice][lane][v] = sums[k][v];
+        threadgroup_barrier(mem_flags::mem_threadgroup);
+        if (slice > 0 || !active) continue;
+#pragma unroll
+        for (int v = 0; v < VECTOR; v++) {
+            float sum = sums[k][v];
+            for (int i = 1; i < CC1D_REDUCE_SLICES; i++) sum += slices[i][lane][v];
+            partial[k * offset(dim) + v] = sum;
+        }
+    }
+}
+#endif
+
+#if WANTED(CC1D_BACKWARD_GENERAL)
+// Grid: (T, D, B).  dx, one element at a time, for any width.
+kernel void backward_general(BACKWARD_ARGUMENTS)
+{
+    offset t = position.x, d = position.y, b = position.z;
+    if (t >= offset(seqlen) || d >= offset(dim)) return;
+    Channel c;
+    PLACE_CHANNEL(c);
+    PLACE_GRADIENT(c);
+    Sequence s = sequence_at(c, t);
+    dx[b * offset(dx_b) + d * offset(dx_d) + t * offset(dx_t)] =
+        VALUE(input_gradient(c, s, t) +
+              final_gradient(dfinal + d * offset(dfinal_d), dfinal_n, dfinal_k, s, t));
+}
+#endif
+
+#if WANTED(CC1D_SUMS_GENERAL)
+// Grid: (D, W + 1, B * segments).  The partial sums of dweight and dbias for any width.
+kernel void sums_general(BACKWARD_ARGUMENTS)
+{
+    offset d = position.x, k = position.y;
+    offset segments = (offset(seqlen) + offset(run) - 1) / offset(run);
+    offset b = offset(position.z) / segments, begin = offset(position.z) % segments * offset(run);
+    if (d >= offset(dim) || k > WIDTH) return;
+    Channel c;
+    PLACE_CHANNEL(c);
+    PLACE_GRADIENT(c);
+    float sum = 0.0f;
+    for (offset t = begin; t < min(begin + offset(run), c.seqlen); t++) {
+        if (is_padding(c, t)) continue;
+        Sequence s = sequence_at(c, t);
+        float g = gradient(c, s, t);
+        sum = k == WIDTH ? sum + g : fma(g, input(c, s, t - (WIDTH - 1) + k, t), sum);
+    }
+    partial[(offset(position.z) * (WIDTH + 1) + k) * offset(dim) + d] = sum;
+}
+#endif
+
+#if WANTED(CC1D_BACKWARD_STATES)
+// Grid: (D, N).  The gradient of the initial states, in the place and with the strides of dx.
+kernel void backward_states(BACKWARD_ARGUMENTS)
+{
+    offset d = position.x, n = position.y, b = PACKED ? 0 : n;
+    if (d >= offset(dim)) return;
+    Channel c;
+    PLACE_CHANNEL(c);
+    PLACE_GRADIENT(c);
+    Sequence s = sequence_of(c, n);
+    for (offset k = 0; k < WIDTH - 1; k++) {
+        offset at = s.start - (WIDTH - 1) + k;
+        dx[n * offset(dx_b) + d * offset(dx_d) + k * offset(dx_t)] =
+            VALUE(input_gradient(c, s, at) +
+                  final_gradient(dfinal + d * offset(dfinal_d), dfinal_n, dfinal_k, s, at));
+    }
+}
+#endif
+
+#if WANTED(CC1D_REDUCE)
+// Grid: (D rounded up to 32, CC1D_REDUCE_SLICES, W + 1), groups of (32, CC1D_REDUCE_SLICES, 1).  Adds the
+// `parts` partial sums, each slice every CC1D_REDUCE_SLICES-th, then the slices, in order.
+kernel void reduce(device const float *partial [[buffer(0)]],
+                   device WEIGHT *dweight [[buffer(1)]],
+                   device BIAS *dbias [[buffer(2)]],
+                   constant long &dim [[buffer(3)]],
+                   constant long &parts [[buffer(4)]],
+                   constant long &dweight_d [[buffer(5)]],
+                   constant long &dweight_k [[buffer(6)]],
+                   constant long &dbias_d [[buffer(7)]],
+                   uint3 position [[thread_position_in_grid]])
+{
+    threadgroup float slices[CC1D_REDUCE_SLICES][CC1D_SIMD];
+    offset d = position.x, slice = position.y, k = position.z, lane = d % CC1D_SIMD;
+    float sum = 0.0f;
+    if (d < offset(dim))
+        for (offset part = slice; part < offset(parts); part += CC1D_REDUCE_SLICES)
+            sum += partial[(part * (WIDTH + 1) + k) * offset(dim) + d];
+    slices[slice][lane] = sum;
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    if (slice > 0 || d >= offset(dim)) return;
+    for (int i = 1; i < CC1D_REDUCE_SLICES; i++) sum += slices[i][lane];
+    if (k < WIDTH)
+        dweight[d * offset(dweight_d) + k * offset(dweight_k)] = WEIGHT(sum);
+#if HAS_BIAS
+    else
+        dbias[d * offset(dbias_d)] = BIAS(sum);
+#endif
+}
+#endif
+
+// ---- States and update ------------------------------------------------------------------------------
+
+#if WANTED(CC1D_STATES)
+// Grid: (D, N).  The last `length` inputs of every sequence, oldest first, continued to the left by its
+// initial states or by 0.  states may be the initial states: columns ascend.
+kernel void states(device const VALUE *x [[buffer(0)]],
+                   device const ID *ids [[buffer(1)]],
+                   device const VALUE *initial [[buffer(2)]],
+                   device VALUE *states [[buffer(3)]],
+                   constant long &dim [[buffer(4)]],
+                   constant long &seqlen [[buffer(5)]],
+                   constant long &length [[buffer(6)]],
+                   constant long &x_b [[buffer(7)]],
+                   constant long &x_d [[buffer(8)]],
+                   constant long &x_t [[buffer(9)]],
+                   constant long &ids_t [[buffer(10)]],
+                   constant long &initial_n [[buffer(11)]],
+                   constant long &initial_d [[buffer(12)]],
+                   constant long &initial_k [[buffer(13)]],
+                   constant long &states_n [[buffer(14)]],
+                   constant long &states_d [[buffer(15)]],
+                   constant long &states_k [[buffer(16)]],
+                   uint3 position [[thread_position_in_grid]])
+{
+    offset d = position.x, n = position.y;
+    if (d >= offset(dim)) return;
+    Channel c;
+    c.ids = ids, c.ids_t = ids_t, c.seqlen = seqlen;
+    Sequence s = sequence_of(c, n);
+    x += (PACKED ? 0 : n * offset(x_b)) + d * offset(x_d);
+    states += n * offset(states_n) + d * offset(states_d);
+    for (offset k = 0; k < offset(length); k++) {
+        offset at = s.end - offset(length) + k;
+        VALUE value = VALUE(0.0f);
+        if (at >= s.start) value = x[at * offset(x_t)];
+#if INITIAL
+        else
+            value = initial[n * offset(initial_n) + d * offset(initial_d) +
+                            (at - s.start + offset(length)) * offset(initial_k)];
+#endif
+        states[k * offset(states_k)] = value;
+    }
+}
+#endif
+
+#if WANTED(CC1D_UPDATE)
+// Grid: (D, B).  out as if the convolution had run on the state followed by x, and the state moved on.
+kernel void update(device const VALUE *x [[buffer(0)]],
+                   device const WEIGHT *weight [[buffer(1)]],
+                   device const BIAS *bias [[buffer(2)]],
+                   device VALUE *state [[buffer(3)]],
+                   device const ID *cache_seqlens [[buffer(4)]],
+                   device const ROW *indices [[buffer(5)]],
+                   device VALUE *out [[buffer(6)]],
+                   constant long &dim [[buffer(7)]],
+                   constant long &seqlen [[buffer(8)]],
+                   constant long &length [[buffer(9)]],
+                   constant long &pool [[buffer(10)]],
+                   constant long &x_b [[buffer(11)]],
+                   constant long &x_d [[buffer(12)]],
+                   constant long &x_t [[buffer(13)]],
+                   constant long &out_b [[buffer(14)]],
+                   constant long &out_d [[buffer(15)]],
+                   constant long &out_t [[buffer(16)]],
+                   constant long &state_n [[buffer(17)]],
+                   constant long &state_d [[buffer(18)]],
+                   constant long &state_k [[buffer(19)]],
+                   constant long &bias_d [[buffer(20)]],
+                   constant long &cache_seqlens_b [[buffer(21)]],
+                   constant long &indices_b [[buffer(22)]],
+                   uint3 position [[thread_position_in_grid]])
+{
+    offset d = position.x, b = position.y, n = b;
+    if (d >= offset(dim)) return;
+    offset times = seqlen, columns = length;
+    x += b * offset(x_b) + d * offset(x_d);
+    out += b * offset(out_b) + d * offset(out_d);
+#if INDEXED
+    ROW index = indices[b * offset(indices_b)];
+    if (index < 0 || index >= ROW(pool)) { // padding, or nothing that may be written
+        for (offset t = 0; t < times; t++) out[t * offset(out_t)] = VALUE(0.0f);
+        return;
+    }
+    n = index;
+#endif
+    state += n * offset(state_n) + d * offset(state_d);
+    offset now = columns; // the column of time 0
+#if RING
+    if (columns > 0) now = offset(cache_seqlens[b * offset(cache_seqlens_b)] % ID(columns)) + columns;
+#endif
+    weight += d * WIDTH;
+    for (offset t = 0; t < times; t++) {
+        float v = bias_of(bias, d * offset(bias_d));
+        for (int k = 0; k < WIDTH; k++) {
+            offset at = t - (WIDTH - 1) + k;
+            float value;
+            if (at >= 0)
+                value = float(x[at * offset(x_t)]);
+            else
+                value = float(state[(RING ? (now + columns + at) % columns : now + at) * offset(state_k)]);
+            v = fma(float(weight[k]), value, v);
+        }
+        out[t * offset(out_t)] = VALUE(activation(v));
+    }
+#if RING
+    for (offset t = max(times - columns, offset(0)); t < times; t++)
+        state[(now + t) % columns * offset(state_k)] = x[t * offset(x_t)];
+#else
+    for (offset k = 0; k < columns; k++) {
+        offset from = k + times - columns;
+        state[k * offset(state_k)] =
+            from < 0 ? state[(k + times) * offset(state_k)] : x[from * offset(x_t)];
+    }
+#endif
+}
+#endif

@@ -1,0 +1,176 @@
+/* Runs the launches of a call on an Apple GPU, through PyTorch's C interface to Metal. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../check.h"
+#include "../torch/torch_c.h"
+#include "gpu.h"
+#include "lock.h"
+#include "source.h"
+
+#define torch cc1d_torch
+
+/* Every variant that was compiled in this process, and stays. */
+typedef struct compiled {
+    cc1d_variant variant;
+    AOTIMetalKernelFunctionHandle function;
+    struct compiled *next;
+} compiled;
+
+static compiled *all;
+static cc1d_lock lock = CC1D_LOCK_INIT;
+
+/* The text of a file, or NULL with errno set. */
+static char *read_file(const char *path)
+{
+    FILE *file = fopen(path, "rb");
+    char *text = NULL;
+    long size = -1;
+    if (file && !fseek(file, 0, SEEK_END)) size = ftell(file);
+    if (size >= 0) text = malloc((size_t)size + 1);
+    if (text) {
+        rewind(file);
+        size_t got = fread(text, 1, (size_t)size, file);
+        text[got] = 0;
+        if (got != (size_t)size) free(text), text = NULL;
+    }
+    if (file) fclose(file);
+    return text;
+}
+
+/* Compiles a variant of the shader: CAUSAL_CONV1D_METAL_PATH if that is set, else the one built in.
+ */
+static causal_conv1d_status compile(const cc1d_variant *variant,
+                                    AOTIMetalKernelFunctionHandle *function,
+                                    causal_conv1d_error *error)
+{
+    const char *path = getenv("CAUSAL_CONV1D_METAL_PATH");
+    const char *name = path ? path : "the shader of causal_conv1d_mps", *why = "";
+    char preamble[1024], *file = NULL;
+    AOTIMetalShaderLibraryHandle library;
+    if (path && !(file = read_file(path)))
+        return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED,
+                         "CAUSAL_CONV1D_METAL_PATH: could not read %s: %s", path, strerror(errno));
+    const char *shader = file ? file : cc1d_causal_conv1d_metal;
+    cc1d_preamble(variant, preamble, sizeof preamble);
+    size_t size = strlen(preamble) + strlen(cc1d_args_h) + strlen(shader) + 64;
+    char *text = malloc(size);
+    if (!text) {
+        free(file);
+        return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY, "No memory for the text of %s", name);
+    }
+    snprintf(text, size, "%s%s\n#line 1\n%s", preamble, cc1d_args_h, shader);
+    bool failed =
+        torch.aoti_torch_mps_create_shader_library(text, &library) ||
+        torch.aoti_torch_mps_get_kernel_function(library, cc1d_kernel_name(variant), function);
+    free(text);
+    free(file);
+    if (!failed) return CAUSAL_CONV1D_OK;
+    why = "what PyTorch printed says why";
+    if (torch.torch_exception_get_what_without_backtrace)
+        why = torch.torch_exception_get_what_without_backtrace();
+    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, why);
+}
+
+/* The kernel of a variant, compiled on its first use. */
+static causal_conv1d_status find(const cc1d_variant *variant,
+                                 AOTIMetalKernelFunctionHandle *function,
+                                 causal_conv1d_error *error)
+{
+    causal_conv1d_status status = CAUSAL_CONV1D_OK;
+    cc1d_acquire(&lock);
+    compiled *c = all;
+    while (c && memcmp(&c->variant, variant, sizeof *variant)) c = c->next;
+    if (!c) {
+        c = calloc(1, sizeof *c);
+        status = c ? compile(variant, &c->function, error)
+                   : cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY, "No memory for a kernel");
+        if (status == CAUSAL_CONV1D_OK) {
+            c->variant = *variant;
+            c->next = all;
+            all = c;
+        } else {
+            free(c);
+            c = NULL;
+        }
+    }
+    if (c) *function = c->function;
+    cc1d_leave(&lock);
+    return status;
+}
+
+typedef struct block {
+    const cc1d_launch *launches;
+    int count;
+    AOTIMetalKernelFunctionHandle functions[4];
+    AOTITorchError failed;
+} block;
+
+/* Called by PyTorch on the queue of its MPS stream; launches of one block run in order. */
+static void encode(AOTIMetalKernelFunctionHandle first, void *user)
+{
+    block *b = user;
+    (void)first;
+    for (int i = 0; i < b->count && !b->failed; i++) {
+        const cc1d_launch *l = &b->launches[i];
+        AOTIMetalKernelFunctionHandle f = b->functions[i];
+        b->failed = torch.aoti_torch_mps_start_encoding(f);
+        for (int slot = 0; slot < l->slot_count && !b->failed; slot++) {
+            const cc1d_slot *s = &l->slots[slot];
+            b->failed = s->tensor ? torch.aoti_torch_mps_set_arg_tensor(f, (unsigned)slot,
+                                                                        s->tensor->handle)
+                                  : torch.aoti_torch_mps_set_arg_int(f, (unsigned)slot, s->number);
+        }
+        if (!b->failed)
+            b->failed =
+                torch.aoti_torch_mps_dispatch_array_with_group_size(f, l->grid, 3, l->group, 3);
+    }
+}
+
+static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch *launches,
+                                int count, causal_conv1d_error *error)
+{
+    block b = {.launches = launches, .count = count};
+    (void)x;
+    if (count == 0) return CAUSAL_CONV1D_OK;
+    if (!torch.aoti_torch_mps_run_command_block)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
+                         "Expected a PyTorch with Apple GPUs in this process, got none");
+    for (int i = 0; i < count; i++) {
+        causal_conv1d_status status = find(&launches[i].variant, &b.functions[i], error);
+        if (status != CAUSAL_CONV1D_OK) return status;
+    }
+    AOTITorchError failed = torch.aoti_torch_mps_run_command_block(b.functions[0], encode, &b);
+    if (!failed && !b.failed) return CAUSAL_CONV1D_OK;
+    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch could not encode %s: %s",
+                     cc1d_kernel_name(&launches[0].variant),
+                     torch.torch_exception_get_what_without_backtrace
+                         ? torch.torch_exception_get_what_without_backtrace()
+                         : "what it printed says why");
+}
+
+static causal_conv1d_status allocate(const causal_conv1d_tensor *like, int64_t count,
+                                     causal_conv1d_tensor *memory, causal_conv1d_error *error)
+{
+    if (!torch.aoti_torch_mps_run_command_block)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
+                         "Expected a PyTorch with Apple GPUs in this process, got none");
+    *memory = (causal_conv1d_tensor){.dtype = CAUSAL_CONV1D_FLOAT32,
+                                     .device = CAUSAL_CONV1D_MPS,
+                                     .ndim = 1,
+                                     .size = {count},
+                                     .stride = {1},
+                                     .handle = cc1d_torch_floats(like, count)};
+    if (memory->handle) return CAUSAL_CONV1D_OK;
+    return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY,
+                     "PyTorch could not allocate a workspace of %lld bytes", (long long)count * 4);
+}
+
+static void release(causal_conv1d_tensor *memory)
+{
+    torch.aoti_torch_delete_tensor_object(memory->handle);
+}
+
+const cc1d_gpu cc1d_metal = {allocate, release, run};
