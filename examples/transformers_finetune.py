@@ -116,8 +116,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--batch", type=int, default=16, metavar="DOCUMENTS")
-    parser.add_argument("--longest", type=int, default=1500, metavar="BYTES")
+    parser.add_argument("--batch", type=int, default=8, metavar="DOCUMENTS")
+    parser.add_argument("--longest", type=int, default=500, metavar="BYTES")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)

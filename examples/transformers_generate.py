@@ -11,6 +11,7 @@ taken too. It needs `pip install transformers`:
 from __future__ import annotations
 
 import argparse
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -143,6 +144,26 @@ def measure(model: PreTrainedModel, prompt: Tensor, tokens: int, rounds: int) ->
     }
 
 
+@torch.inference_mode()
+def alone(model: PreTrainedModel, rounds: int) -> dict[str, float]:
+    """One step of one layer's convolution, as the model calls it, in us: nothing else in the caches'
+    way."""
+    conv = Conv(model)
+    layer = next(m for m in model.modules() if hasattr(m, "conv1d") or hasattr(m, "conv_kernel_size"))
+    conv1d = layer.conv1d if hasattr(layer, "conv1d") else layer.conv
+    dim, width = conv1d.weight.shape[0], conv1d.weight.shape[2]
+    state, x = (torch.zeros(1, dim, n, dtype=conv1d.weight.dtype) for n in (width, 1))
+    activation = getattr(layer, "activation", None)
+    weight, best = conv1d.weight.squeeze(1), dict.fromkeys(conv.ways, math.inf)
+    for _ in range(10 * rounds):
+        for way, functions in conv.ways.items():
+            update, start = functions["causal_conv1d_update"], perf_counter()
+            for _ in range(200):
+                update(x, state, weight, conv1d.bias, activation)
+            best[way] = min(best[way], 1e6 * (perf_counter() - start) / 200)
+    return best
+
+
 def plot(path: Path, results: dict[str, dict]) -> None:
     """Stacked bars: the convolution and the rest, of a step and of the prefill."""
     import matplotlib
@@ -206,6 +227,12 @@ def main() -> None:
                 f"{row['prefill']:.1f}", f"{row['prefill conv'] / row['prefill']:.1%}",
                 f"{row['prefill conv']:.2f}",
             )  # fmt: skip
+        best = alone(model, args.rounds)
+        before, after = best[BEFORE], best[AFTER]
+        console.print(
+            f"{name}: a layer's step of the convolution alone: {after:.1f} us, {BEFORE} {before:.1f}, "
+            f"{before / after:.1f}x"
+        )
         ratios = ", ".join(f"{part} {ratio:.2f}x" for part, ratio in result["ratios"].items())
         console.print(f"{name}: {ratios} (medians); first {result['same']} tokens the same")
     console.print(table)
