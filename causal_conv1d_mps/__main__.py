@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os.path
 import importlib.util
+import os.path
 import runpy
 import sys
 from importlib.metadata import version

@@ -1,9 +1,10 @@
 """Fine-tunes an LFM2 of transformers on packed text on the CPU.
 
-The functions of Python's standard library, as bytes, are the documents. `DataCollatorWithFlattening`
-puts them end to end with a `seq_idx` that keeps them apart in the convolution; without a package for
-it transformers refuses packed sequences, and documents have to be padded to the longest. Both are
-trained here, from the same weights, on the same documents. It needs `pip install transformers`:
+The functions of Python's standard library, as bytes, are the documents.
+`DataCollatorWithFlattening` puts them end to end with a `seq_idx` that keeps them apart in the
+convolution; without a package for it transformers refuses packed sequences, and documents have to
+be padded to the longest. Both are trained here, from the same weights, on the same documents. It
+needs `pip install transformers`:
 
     python examples/transformers_finetune.py --plot finetune.png
 """
