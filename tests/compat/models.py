@@ -239,3 +239,16 @@ def train(model, ids):
 
 def assert_close(actual, expected, tolerance):
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+def flat(gradients):
+    return torch.cat([g.flatten() for g in gradients.values()])
+
+
+def assert_same_gradients(actual, expected, tolerance=1e-3):
+    """Parameter by parameter, however small its gradient is beside the others'."""
+    assert actual.keys() == expected.keys()
+    floor = 1e-6 * flat(expected).norm()  # of those that are 0 but for rounding
+    for name, gradient in expected.items():
+        error = (actual[name] - gradient).norm()
+        assert error <= tolerance * gradient.norm() + floor, f"{name}: {error / gradient.norm()}"
