@@ -39,10 +39,11 @@ def documents(longest: int, seed: int) -> list[list[int]]:
     """The functions of some modules, shuffled: bytes and an end."""
     texts = []
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]:
-        text = path.read_text(errors="ignore")
+        text = path.read_bytes()
+        lines = text.splitlines(keepends=True)
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):
-                texts.append((ast.get_source_segment(text, node) or "").encode())
+                texts.append(b"".join(lines[node.lineno - 1 : node.end_lineno]))
     random.Random(seed).shuffle(texts)
     return [[*text, END] for text in texts if len(text) < longest]
 
