@@ -16,7 +16,7 @@ AARCH64_CC ?= aarch64-linux-gnu-gcc
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels lint clean
+.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -65,6 +65,14 @@ gpu-check: $(GPU_LIBRARY) ## the self test under the four tools of compute-sanit
 
 gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside the causal-conv1d package if PYTHON has it
 	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) bench.py --device cuda
+
+# In folders of their own: the two want different releases, and neither is a dependency.
+transformers: $(BUILD)/installed $(BUILD)/transformers-5.23.0 $(BUILD)/transformers-5.22.2 ## the models
+	PYTHONPATH=$(BUILD)/transformers-5.23.0 $(BIN)/python -m pytest -q tests/compat/test_transformers.py
+	PYTHONPATH=$(BUILD)/transformers-5.22.2 $(BIN)/python -m pytest -q tests/compat/test_kernels.py
+
+$(BUILD)/transformers-%: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --target $@ transformers==$* kernels==0.17.2
 
 macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own (TORCH=2.13: that one alone)
 	$(BIN)/python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64

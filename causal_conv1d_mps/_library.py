@@ -29,11 +29,14 @@ def _load() -> ctypes.CDLL:
             f"{_LIBRARY} is in none of {[str(place.parent) for place in places]}: "
             "build it with `pip install .`"
         )
-    library = ctypes.CDLL(str(path))
-    library.causal_conv1d_version.restype = ctypes.c_char_p
-    library.causal_conv1d_isa.restype = ctypes.c_char_p
-    library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
-    library.causal_conv1d_torch_register.restype = ctypes.c_char_p
+    try:
+        library = ctypes.CDLL(str(path))
+        library.causal_conv1d_version.restype = ctypes.c_char_p
+        library.causal_conv1d_isa.restype = ctypes.c_char_p
+        library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
+        library.causal_conv1d_torch_register.restype = ctypes.c_char_p
+    except (OSError, AttributeError) as error:  # cut short, of another platform or version
+        raise ImportError(f"{path} cannot be used: {error}") from None
     libtorch = Path(torch.__file__).parent / "lib" / _LIBTORCH
     error = library.causal_conv1d_torch_register(str(libtorch).encode())
     if error is not None:

@@ -114,12 +114,13 @@ def _call_backward(*inputs: Any) -> tuple[Tensor, ...]:
 
 def _gradients(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple:
     """Of x, weight, bias, seq_idx, cu_seqlens, initial_states, silu, return_final_states."""
-    x, _, bias, *_, initial_states = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once: under checkpointing a second look is an error
+    x, _, bias, *_, initial_states = saved
     if dout is None:
         dout = torch.zeros_like(x)
     if not ctx.return_final_states:
         dfinal = None
-    dx, dweight, dbias, dinitial = _call_backward(dout, dfinal, *ctx.saved_tensors, ctx.silu)
+    dx, dweight, dbias, dinitial = _call_backward(dout, dfinal, *saved, ctx.silu)
     return (
         dx,
         dweight,

@@ -9,16 +9,11 @@ from torch import Tensor
 
 from . import _ops
 from ._library import translated
+from .reference import is_silu
 
 _transforms_active = torch._C._are_functorch_transforms_active
 _is_compiling = torch.compiler.is_compiling
 _increment_version = torch._C._increment_version
-
-
-def _is_silu(activation: str | None) -> bool:
-    if activation not in (None, "silu", "swish"):
-        raise NotImplementedError(f"activation must be None, silu, or swish, got {activation!r}")
-    return activation is not None
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:
@@ -68,7 +63,7 @@ def causal_conv1d(
     Differentiable in x, weight and bias, twice. The same input gives the same bits, whatever the
     number of threads.
     """
-    silu = _is_silu(activation)
+    silu = is_silu(activation)
     if _is_compiling() or _transforms_active():
         return _forward(x, weight, bias, None, None, None, silu, False)[0]
     try:
@@ -118,7 +113,7 @@ def causal_conv1d_fn(
     )
     return _convolve(
         x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
-        _is_silu(activation),
+        is_silu(activation),
     )  # fmt: skip
 
 
@@ -219,7 +214,7 @@ def causal_conv1d_varlen_fn(
 
     Differentiable in x, weight, bias and initial_states, through both results.
     """
-    silu = _is_silu(activation)
+    silu = is_silu(activation)
     if cu_seqlens is None:
         raise ValueError("Expected cu_seqlens, a 1D tensor of sequences + 1 elements, got None")
     packed = x.T[None] if x.dim() == 2 else x
@@ -263,7 +258,7 @@ def causal_conv1d_update(
 
     Differentiable in x, weight and bias, the stored history counting as a constant.
     """
-    silu = _is_silu(activation)
+    silu = is_silu(activation)
     if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
         return _update_with_grad(
             x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .functional import _is_silu, causal_conv1d, causal_conv1d_fn, causal_conv1d_update
+from . import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
+from .reference import is_silu
 
 
 class CausalConv1d(nn.Module):
@@ -38,7 +39,7 @@ class CausalConv1d(nn.Module):
         super().__init__()
         if dim < 0 or width < 1:
             raise ValueError(f"Expected dim >= 0 and width >= 1, got {dim} and {width}")
-        _is_silu(activation)
+        is_silu(activation)
         self.dim, self.width, self.activation = dim, width, activation
         self.weight = nn.Parameter(torch.empty(dim, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None

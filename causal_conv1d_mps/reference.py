@@ -10,6 +10,13 @@ import torch
 from torch import Tensor
 
 
+def is_silu(activation: str | None) -> bool:
+    """Whether an ``activation`` is SiLU and not None; anything else is refused."""
+    if activation not in (None, "silu", "swish"):
+        raise NotImplementedError(f"activation must be None, silu, or swish, got {activation!r}")
+    return activation is not None
+
+
 def _wide(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
 
@@ -29,8 +36,7 @@ def causal_conv1d_ref(
     Shapes, dtypes and result as there; the order of the parameters is that of the
     ``causal-conv1d`` package's function of this name.
     """
-    if activation not in (None, "silu", "swish"):
-        raise NotImplementedError("activation must be None, silu, or swish")
+    silu = is_silu(activation)
     assert seq_idx is None or not return_final_states, "seq_idx excludes return_final_states"
     (batch, dim, seqlen), width, dtype = x.shape, weight.shape[1], _wide(x, weight)
     if initial_states is None:
@@ -47,7 +53,7 @@ def causal_conv1d_ref(
         out = out + weight[:, k, None].to(dtype) * tap
     if bias is not None:
         out = out + bias[:, None].to(dtype)
-    if activation is not None:
+    if silu:
         out = F.silu(out)
     if seq_idx is not None:
         out = torch.where((seq_idx < 0)[:, None], 0, out)

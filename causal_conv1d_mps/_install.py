@@ -1,0 +1,113 @@
+"""Puts this package under the import name ``causal_conv1d`` in the running process."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+_NAME = "causal_conv1d"
+_MODULES = ("causal_conv1d_interface", "causal_conv1d_varlen", "cpp_functions")
+_OURS = "causal_conv1d_mps"
+
+
+def install(force: bool = False) -> list[str]:
+    """Makes ``import causal_conv1d`` give this package, and models already imported use it.
+
+    Registers :mod:`causal_conv1d_mps.compat` and its modules in ``sys.modules``. Modules that found
+    no ``causal_conv1d`` when they were imported, those of transformers, mamba-ssm and fla among
+    them, get our functions; so do the models of transformers that never look for the package
+    (LFM3). May be called again, for what was imported since.
+
+    Args:
+        force: shadow another package of that name, and take its place in modules that use it.
+
+    Returns:
+        The functions that were bound anew, as "module.name".
+
+    Raises:
+        RuntimeError: another package has that name, and ``force`` is not set.
+    """
+    reason = None if force else obstacle()
+    if reason is not None:
+        raise RuntimeError(f"{reason}. install(force=True) puts causal-conv1d-mps in its place")
+    modules = [importlib.import_module(f"{_OURS}.compat{m}") for m in _suffixes()]
+    # The distribution causal-conv1d-mps-compat may be there already: it has the same functions.
+    for suffix, module in zip(_suffixes(), modules, strict=True):
+        sys.modules[_NAME + suffix] = module
+    functions = {n: getattr(m, n) for m in modules for n in m.__all__ if n.startswith(_NAME)}
+    bound = []
+    for module_name, module in list(sys.modules.items()):
+        if module is None or module_name.split(".")[0] in (_NAME, _OURS):
+            continue
+        for name, function in functions.items():
+            # fla calls them causal_conv1d_fn_cuda and so on.
+            for alias in (name, f"{name}_cuda"):
+                if _bind(module, alias, function, force):
+                    bound.append(f"{module_name}.{alias}")
+    return bound
+
+
+def obstacle() -> str | None:
+    """Why :func:`install` would refuse, or None."""
+    try:
+        spec = importlib.util.find_spec(_NAME)
+        if spec is None:
+            return None
+        found = importlib.import_module(_NAME)
+        if _is_ours(found.causal_conv1d_fn):
+            return None
+    except Exception as error:  # a package for another CUDA or PyTorch raises all kinds
+        return f"Another {_NAME} package is installed and fails to import ({error!r})"
+    return f"{_NAME} {getattr(found, '__version__', '')} of {found.__file__} is another package"
+
+
+def _suffixes() -> list[str]:
+    return ["", *(f".{name}" for name in _MODULES)]
+
+
+def _is_ours(function: Any) -> bool:
+    return getattr(function, "__module__", "").split(".")[0] == _OURS
+
+
+def _bind(module: ModuleType, name: str, function: Any, force: bool) -> bool:
+    """Makes ``module.name`` call ``function`` if it stands for it and does not yet."""
+    old = vars(module).get(name, module)
+    if old is module:  # no such name
+        return False
+    if module.__name__.startswith("transformers.models."):
+        return _bind_transformers(module, name, old, force)
+    foreign = force and getattr(old, "__module__", "").split(".")[0] == _NAME
+    if old is not None and not foreign:
+        return False
+    setattr(module, name, function)
+    return True
+
+
+def _bind_transformers(module: ModuleType, name: str, old: Any, force: bool) -> bool:
+    """A model's function is PyTorch code behind a decorator that chose what to call when the model
+    was imported: the decorator chooses again."""
+    from transformers.integrations.hub_kernels import use_kernel_func_from_hub_with_fallback
+
+    # With the package ``kernels`` the function is the forward of a module of its own class.
+    is_layer = hasattr(type(old), "kernel_layer_name")
+    wrapper = _free_variable(type(old).forward, "func") if is_layer else old
+    if not callable(wrapper):
+        return False
+    chosen = _free_variable(wrapper, "implementation")
+    plain = getattr(wrapper, "__wrapped__", wrapper)
+    if _is_ours(chosen) or (chosen not in (None, plain) and not force):
+        return False
+    new = use_kernel_func_from_hub_with_fallback(name, _NAME)(plain)
+    if is_layer:  # instances are in the models: their class is changed
+        type(old).forward = type(new).forward
+    else:
+        setattr(module, name, new)
+    return True
+
+
+def _free_variable(function: Any, name: str) -> Any:
+    names = function.__code__.co_freevars
+    return function.__closure__[names.index(name)].cell_contents if name in names else None

@@ -1,0 +1,54 @@
+"""The layers: no state, no constructor, and the parameters of the functions of transformers that
+they take the place of, as the ``kernels`` package demands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import causal_conv1d_mps
+from torch import Tensor, nn
+
+__all__ = ["causal_conv1d_fn", "causal_conv1d_update"]
+
+
+class causal_conv1d_fn(nn.Module):
+    """:func:`causal_conv1d_mps.causal_conv1d_fn` of hidden_states (batch, dim, seqlen).
+
+    Of the other keywords, those of a model, only ``seq_idx`` counts.
+    """
+
+    can_torch_compile = True
+    has_backward = True
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Shapes, dtypes and errors as of the function."""
+        return causal_conv1d_mps.causal_conv1d_fn(  # type: ignore[return-value]
+            hidden_states, weight, bias, seq_idx=kwargs.get("seq_idx"), activation=activation
+        )
+
+
+class causal_conv1d_update(nn.Module):
+    """:func:`causal_conv1d_mps.causal_conv1d_update` of hidden_states (batch, dim, seqlen)."""
+
+    can_torch_compile = True
+    has_backward = True
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        conv_state: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        activation: str | None = None,
+    ) -> Tensor:
+        """Shapes, dtypes and errors as of the function."""
+        return causal_conv1d_mps.causal_conv1d_update(
+            hidden_states, conv_state, weight, bias, activation
+        )
