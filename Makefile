@@ -34,9 +34,8 @@ aarch64: $(C_TESTS:%=$(BUILD)/aarch64/%) ## the C tests with NEON, emulated
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
 	set -e; for test in $^; do echo "$$test"; $$test --cases $(SANITIZED_CASES); done
 
-leaks: $(BUILD)/installed ## calls from Python under AddressSanitizer and LeakSanitizer
-	$(CC) -std=c11 -g -O1 -fsanitize=address -fexceptions -shared -fPIC \
-	  $(filter %.c,$(SOURCES)) -lm -o $(BUILD)/libasan.so
+leaks: $(BUILD)/installed $(patsubst src/%.c,$(BUILD)/asan/%.o,$(filter %.c,$(SOURCES))) ## calls from Python under AddressSanitizer and LeakSanitizer
+	$(CC) -fsanitize=address,undefined -shared $(filter %.o,$^) -lm -ldl -o $(BUILD)/libasan.so
 	$(BIN)/python tests/leaks.py $(BUILD)/libasan.so
 
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
@@ -45,8 +44,7 @@ tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
 	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
 	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
-	  $(BIN)/python test.py --emulated --draws $(DRAWS)
-	$(BIN)/python -m pytest tests/gpu
+	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(wildcard tests/test_*.py)
 
 gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the PyTorch and pytest that PYTHON has
 	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) test.py --device cuda --draws $(DRAWS)
@@ -105,7 +103,7 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 
 $(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
 $(BUILD)/aarch64/%: CC := $(AARCH64_CC)
-$(BUILD)/asan/%: FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+$(BUILD)/asan/%: FLAGS := -O1 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/tsan/%: FLAGS := -O1 -g -fsanitize=thread
 
 define object_rules

@@ -131,8 +131,8 @@ PLANTS = [
     Plant(
         "a grid one thread too short",
         PLAN,
-        "set_grid(&l, x->size[2] / vector / l.variant.rows, x->size[1], x->size[0]);",
-        "set_grid(&l, x->size[2] / vector / l.variant.rows - 1, x->size[1], x->size[0]);",
+        "set_grid(&l, x->size[2] / vector / rows, x->size[1], x->size[0]);",
+        "set_grid(&l, x->size[2] / vector / rows - 1, x->size[1], x->size[0]);",
         "forward",
     ),
     Plant(
