@@ -4,16 +4,16 @@
  *   vfmadd, vmaxps zmm   4, 0.5 / 4, 1       the four taps of a vector: 2 cycles
  *   valignd zmm          3, 1   / 4, 1       a shifted tap out of two registers; a reload that
  *                                            straddles a cache line would take two load slots
- *   vpslld, vpandd       1, 1 and 0.5        bf16 of even and of odd place to fp32; vpmovzxwd, which
- *                                            keeps the order, takes the one port that shifts lanes
+ *   vpslld, vpandd       1, 1 and 0.5        bf16 of even and of odd place to fp32; vpmovzxwd keeps
+ *                                            the order, on the one port that crosses lanes
  *   vptestmd, vcmpps     3, 1 / 4, 0.5       with two masked additions: rounding to bf16
  *   vcvtph2ps, vcvtps2ph 7, 1 / 5, 1         fp16
  *   vrcp14ps + 2 fma     15, 3               vdivps zmm takes 10 cycles
  *   vpermt2ps            3, 1 / 4, 1         halves a row in the update
- * SiLU is 16 such operations and a vrcp14ps, which holds both ports for 2 cycles: 10 cycles a vector.
+ * SiLU is 16 such operations and a vrcp14ps, which holds both ports for 2 cycles: 10 a vector.
  * Not used: vcvtneps2bf16 of AVX512-BF16 takes 2 cycles, as the rounding above does, and makes
- * denormals 0; the conversions of AVX512-FP16 do what those above do.
- * (Cycles each on Golden Cove measured on an Emerald Rapids; uops.info; Intel 248966-050 D.) */
+ * denormals 0; the conversions of AVX512-FP16 do what those above do. (Cycles on Golden Cove
+ * measured on an Emerald Rapids; uops.info; Intel 248966-050 appendix D.) */
 #include "features.h"
 
 #ifdef CC1D_X86
