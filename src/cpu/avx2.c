@@ -4,7 +4,9 @@
  *   vfmadd ymm               4, 0.5 / 4, 0.5   the four taps of a vector: 2 cycles
  *   vpalignr + vperm2i128    1+3, 1 / 1+3.5, 1 a shift across the lane border takes both; one
  *                                              vperm2i128 serves all the taps of a vector
- *   vpmovzxwd, vcvtph2ps     3-6, 1 / 4, 1     16-bit loads widen once and are shifted as fp32
+ *   vpslld, vpand            1, 0.5 / 1, 0.5   bf16 of even and of odd place to fp32
+ *   vcvtph2ps                5-6, 1 / 4, 1     fp16 widens once and is shifted as fp32
+ *   vshufps + vpermpd        1+3, 1 / 1+6, 1   halves a row in the update
  *   vdivps ymm               11, 5 / 10.5, 5   near enough to vrcpps with two refinements, and
  * exact (uops.info; Intel 248966-050 appendix D.) */
 #include "features.h"

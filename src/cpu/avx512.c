@@ -1,13 +1,19 @@
 /* AVX-512 (F, BW, VL): 16 lanes of fp32, masks for ragged ends, 32 registers.
  *
- *   instruction          latency, throughput (cycles; Golden Cove / Zen 4)
- *   vfmadd zmm           4, 0.5 / 4, 1       the four taps of a vector: 2 cycles
+ *   instruction          latency, cycles each (Golden Cove / Zen 4)
+ *   vfmadd, vmaxps zmm   4, 0.5 / 4, 1       the four taps of a vector: 2 cycles
  *   valignd zmm          3, 1   / 4, 1       a shifted tap out of two registers; a reload that
  *                                            straddles a cache line would take two load slots
- *   vpmovzxwd, vcvtph2ps 3-7, 1 / 5, 1       16-bit loads widen once and are shifted as fp32
- *   vrcp14ps + 2 fma     8-9, 2-4            vdivps zmm takes 16 / 10 per vector
- *   vscalefps            5, 1   / 4, 1       2^n
- * (uops.info; Intel 248966-050 appendix D.) */
+ *   vpslld, vpandd       1, 1 and 0.5        bf16 of even and of odd place to fp32; vpmovzxwd keeps
+ *                                            the order, on the one port that crosses lanes
+ *   vptestmd, vcmpps     3, 1 / 4, 0.5       with two masked additions: rounding to bf16
+ *   vcvtph2ps, vcvtps2ph 7, 1 / 5, 1         fp16
+ *   vrcp14ps + 2 fma     15, 3               vdivps zmm takes 10 cycles
+ *   vpermt2ps            3, 1 / 4, 1         halves a row in the update
+ * SiLU is 16 such operations and a vrcp14ps, which holds both ports for 2 cycles: 10 a vector.
+ * Not used: vcvtneps2bf16 of AVX512-BF16 takes 2 cycles, as the rounding above does, and makes
+ * denormals 0; the conversions of AVX512-FP16 do what those above do. (Cycles on Golden Cove
+ * measured on an Emerald Rapids; uops.info; Intel 248966-050 appendix D.) */
 #include "features.h"
 
 #ifdef CC1D_X86

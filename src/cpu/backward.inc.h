@@ -13,6 +13,18 @@ INLINE vf gradient(vf dout, const vf *tap, const vf *w, const causal_conv1d_dtyp
     return vf_mul(dout, v);
 }
 
+/* v[i] = silu'(v[i]) for n vectors in memory, n a multiple of a group's. */
+INLINE void derivatives(float *v, int64_t n, const causal_conv1d_dtype dtype)
+{
+    const int VL = vl(dtype), G = group(dtype);
+    for (int64_t i = 0; i < n; i += G, v += G * VL) {
+        vf r[GROUP];
+        EACH (j, G) r[j] = vf_get(v + j * VL, dtype);
+        silu(r, G, dtype, true);
+        EACH (j, G) vf_put(v + j * VL, dtype, r[j]);
+    }
+}
+
 /* Adds g * tap[k] to sum[k], g to sum[W]. */
 INLINE void accumulate(vf *sum, vf g, const vf *tap, const int W)
 {
@@ -37,6 +49,21 @@ typedef struct time_row {
     const char *x, *dout;
     vf prev; /* x of the vector before */
 } time_row;
+
+/* silu' at the vectors of a group from t on, prev being x of the vector before. */
+INLINE void derivatives_time(const char *x, int64_t t, vf prev, const vf *w, float *derivative,
+                             const causal_conv1d_dtype dtype, const int W)
+{
+    const int VL = vl(dtype);
+    for (int64_t i = 0; i < group(dtype); i++) {
+        vf cur = vf_load(x + (t + i * VL) * (int64_t)cc1d_dtype_size(dtype), dtype, VL);
+        vf tap[CC1D_MAX_WIDTH];
+        shift_taps(tap, prev, cur, dtype, W);
+        vf_put(derivative + i * VL, dtype, convolve(tap, w, W));
+        prev = cur;
+    }
+    derivatives(derivative, group(dtype), dtype);
+}
 
 /* g at the n times from t on, or a vector of them; lanes beyond are 0.  tap has the taps that
  * count. */
@@ -115,8 +142,10 @@ INLINE void dinitial_time(const cc1d_args *args, const cc1d_sequence *s, int64_t
 INLINE void backward_time(const cc1d_args *args, const cc1d_tile *tile, float *partial,
                           const causal_conv1d_dtype dtype, const int W)
 {
-    const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = args->x.size[1], VL = vl(dtype);
+    const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = args->x.size[1];
+    const int VL = vl(dtype), G = group(dtype);
     const bool silu_on = args->silu;
+    float derivative[GROUP * LANES];
     for (int64_t d = tile->dim_begin; d < tile->dim_end; d++) {
         float channel[CC1D_MAX_WIDTH + 1];
         vf w[CC1D_MAX_WIDTH + 1], sum[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
@@ -146,8 +175,14 @@ INLINE void backward_time(const cc1d_args *args, const cc1d_tile *tile, float *p
                 }
                 if (t == 0) dinitial_time(args, &s, d, next, masks, channel, dtype, W);
                 g = next;
-                for (t += VL; t <= plain_end && t + VL <= end; t += VL) {
-                    next = gradient_time(&row, t, VL, tap, w, NULL, dtype, W, silu_on);
+                t += VL;
+                for (int i = 0; t <= plain_end && t + VL <= end; i++, t += VL) {
+                    if (silu_on && i % G == 0) {
+                        if (t + G * VL > end || t + (G - 1) * VL > plain_end) break;
+                        derivatives_time(row.x, t, row.prev, w, derivative, dtype, W);
+                    }
+                    next = gradient_time(&row, t, VL, tap, w, NULL, dtype, W, false);
+                    if (silu_on) next = vf_mul(next, vf_get(derivative + i % G * VL, dtype));
                     accumulate(sum, next, tap, W);
                     vf_store(dx + (t - VL) * size, dtype, dx_time(g, next, NULL, 0, w, dtype, W),
                              VL);
@@ -241,7 +276,9 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
     const char *dout = at(&r->args->dout, dtype, s->batch, d, s->start + t);
     char *dx = at(&r->args->dx, dtype, s->batch, d, s->start + t);
     const bool sums_later = is_pair(dtype);
-    float gs[BACKWARD_BLOCK][MAX_VL];
+    /* Rows of fp32 that are read twice would not stay in the first-level cache. */
+    const bool grouped = inner && silu_on && dtype != CAUSAL_CONV1D_FLOAT32;
+    float gs[BACKWARD_BLOCK][MAX_VL], derivative[BACKWARD_BLOCK * MAX_VL];
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH], g[CC1D_MAX_WIDTH], sum[CC1D_MAX_WIDTH + 1];
     EACH (k, W + 1) {
         w[k] = vf_get(&r->rows[k][i], dtype);
@@ -249,6 +286,16 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
     }
     EACH (k, W - 1) g[k + 1] = vf_get(&r->g[k][i], dtype);
     load_window(tap, x, r->x_step, t, n, &r->states[0][i], dtype, W);
+    if (grouped) {
+        vf seen[CC1D_MAX_WIDTH];
+        EACH (k, W) seen[k] = tap[k];
+        for (int64_t j = 0; j < BACKWARD_BLOCK; j++) {
+            EACH (k, W - 1) seen[k] = seen[k + 1];
+            if (j < times) seen[W - 1] = vf_load(x + j * r->x_step, dtype, n);
+            vf_put(derivative + j * vl(dtype), dtype, convolve(seen, w, W));
+        }
+        derivatives(derivative, (times + group(dtype) - 1) / group(dtype) * group(dtype), dtype);
+    }
     for (int64_t j = 0; j < times; j++) {
         bool whole = true; /* every tap counts at the last W times */
         EACH (k, W - 1) tap[k] = tap[k + 1], g[k] = g[k + 1];
@@ -264,7 +311,10 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
                 EACH (k, W) seen[k] = tap[k];
             else
                 mask_window(seen, tap, masks[t + j], W);
-            g[W - 1] = gradient(g[W - 1], seen, w, dtype, W, silu_on);
+            if (grouped)
+                g[W - 1] = vf_mul(g[W - 1], vf_get(derivative + j * vl(dtype), dtype));
+            else
+                g[W - 1] = gradient(g[W - 1], seen, w, dtype, W, silu_on);
             if (!whole && !masks[t + j]) g[W - 1] = vf_set(0);
             if (!halo && !sums_later) accumulate(sum, g[W - 1], seen, W);
         }

@@ -151,6 +151,8 @@ INLINE void mask_window(vf *seen, const vf *tap, uint8_t mask, const int W)
     EACH (k, W) seen[k] = mask >> k & 1 ? tap[k] : vf_set(0);
 }
 
+enum { DIM_BLOCK = 8 }; /* times */
+
 /* Rows of channels: for `times` times at once, each vector of channels keeps its window of the
  * last W rows in registers. */
 INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step, int64_t t,
@@ -159,6 +161,9 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
                               const bool silu_on)
 {
     const int G = group(dtype);
+    /* SiLU keeps the core from reaching the next block's rows in time; 16 bits leave room for them.
+     */
+    const int64_t ahead = silu_on && cc1d_dtype_size(dtype) == 2 ? DIM_BLOCK * x_step : 0;
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
     EACH (k, W + 1) w[k] = vf_get(rows + k * CC1D_DIM_TILE, dtype);
     load_window(tap, x, x_step, t, n, states, dtype, W);
@@ -168,6 +173,7 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
         EACH (g, G) {
             EACH (k, W - 1) tap[k] = tap[k + 1];
             tap[W - 1] = vf_load(x + (i + g) * x_step, dtype, n);
+            __builtin_prefetch(x + (i + g) * x_step + ahead, 0, 2);
             v[g] = convolve(tap, w, W);
         }
         if (silu_on) silu(v, G, dtype, false);
@@ -188,7 +194,6 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
 INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
                         const causal_conv1d_dtype dtype, const int W)
 {
-    enum { BLOCK = 8 };
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
     const int VL = vl(dtype);
     const int64_t x_step = args->x.stride[2] * size, out_step = args->out.stride[2] * size;
@@ -202,10 +207,10 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
         const uint8_t *masks = args->masks ? args->masks + s.batch * s.length : NULL;
         if (tile->time_begin >= end) continue;
         load_states(args, &s, tile, dtype, W, states);
-        for (int64_t t = tile->time_begin; t < end; t += BLOCK) {
+        for (int64_t t = tile->time_begin; t < end; t += DIM_BLOCK) {
             const char *x = at(&args->x, dtype, s.batch, tile->dim_begin, s.start + t);
             char *out = at(&args->out, dtype, s.batch, tile->dim_begin, s.start + t);
-            int64_t times = end - t < BLOCK ? end - t : BLOCK;
+            int64_t times = end - t < DIM_BLOCK ? end - t : DIM_BLOCK;
             int64_t i = 0;
             for (; !masks && i + VL <= dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
