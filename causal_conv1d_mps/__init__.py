@@ -1,4 +1,4 @@
-"""Causal depthwise 1-D convolution for PyTorch, in C: CPUs today, Apple and NVIDIA GPUs to come.
+"""Causal depthwise 1-D convolution for PyTorch, in C: on CPUs, Apple GPUs and NVIDIA GPUs.
 
 ``out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k])``, x before t = 0 being 0: the
 convolution in front of the scan of Mamba (Gu and Dao, 2023, arXiv:2312.00752) and its kin.

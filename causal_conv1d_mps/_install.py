@@ -69,17 +69,17 @@ def _suffixes() -> list[str]:
 
 
 def _is_ours(function: Any) -> bool:
-    return getattr(function, "__module__", "").split(".")[0] == _OURS
+    return (getattr(function, "__module__", None) or "").split(".")[0] == _OURS
 
 
 def _bind(module: ModuleType, name: str, function: Any, force: bool) -> bool:
     """Makes ``module.name`` call ``function`` if it stands for it and does not yet."""
-    old = vars(module).get(name, module)
+    old = getattr(module, "__dict__", {}).get(name, module)
     if old is module:  # no such name
         return False
     if module.__name__.startswith("transformers.models."):
         return _bind_transformers(module, name, old, force)
-    foreign = force and getattr(old, "__module__", "").split(".")[0] == _NAME
+    foreign = force and (getattr(old, "__module__", None) or "").split(".")[0] == _NAME
     if old is not None and not foreign:
         return False
     setattr(module, name, function)

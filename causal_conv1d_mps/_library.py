@@ -64,5 +64,5 @@ def translated(error: RuntimeError) -> Exception:
     """The exception that stands for an error of the C library, or ``error`` itself."""
     if isinstance(error, NotImplementedError):
         return ValueError(f"Expected tensors on a device that has kernels: {error}")
-    match = re.match(r"causal_conv1d_mps \[(.*?)\] (.*)", str(error))
+    match = re.match(r"causal_conv1d_mps \[(.*?)\] (.*)", str(error), re.DOTALL)
     return _ERRORS[match[1]](match[2]) if match else error

@@ -108,9 +108,10 @@ def causal_conv1d_fn(
     """
     if seq_idx is None and initial_states is None and not return_final_states:
         return causal_conv1d(x, weight, bias, activation)
-    assert seq_idx is None or not return_final_states, (
-        "seq_idx excludes return_final_states: causal_conv1d_varlen_fn returns them"
-    )
+    if seq_idx is not None and return_final_states:
+        raise AssertionError(
+            "seq_idx excludes return_final_states: causal_conv1d_varlen_fn returns them"
+        )
     return _convolve(
         x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
         is_silu(activation),
@@ -135,7 +136,8 @@ def _convolve(
                 f"Expected final_states_out (batch, dim, width - 1) = {shape} of {x.dtype} on "
                 f"{x.device}, got {given}, which does not match"
             )
-        if torch._debug_has_internal_overlap(final_states_out) == 1:
+        # The compiler cannot follow this one; copy_ below refuses such a tensor too.
+        if not _is_compiling() and torch._debug_has_internal_overlap(final_states_out) == 1:
             raise ValueError("Expected final_states_out without elements that share memory")
         if initial_states is not None and _needs_grad(x, weight, bias, initial_states):
             initial_states = initial_states.clone()  # the backward needs it, out may overwrite it

@@ -37,7 +37,8 @@ def causal_conv1d_ref(
     ``causal-conv1d`` package's function of this name.
     """
     silu = is_silu(activation)
-    assert seq_idx is None or not return_final_states, "seq_idx excludes return_final_states"
+    if seq_idx is not None and return_final_states:
+        raise AssertionError("seq_idx excludes return_final_states")
     (batch, dim, seqlen), width, dtype = x.shape, weight.shape[1], _wide(x, weight)
     if initial_states is None:
         initial_states = x.new_zeros(batch, dim, width - 1)

@@ -41,8 +41,8 @@ def causal_conv1d_prefill(
         cache_indices: (batch,), the slot of each request; None: slot n. No two may share one.
         has_initial_state: (batch,), bool: whether the slot's history counts, else 0 does.
         activation: None or False, "silu", "swish" or True.
-        pad_slot_id: requests of this slot are padding: out is 0, no state is touched. So it is for
-            a request of no columns.
+        pad_slot_id: requests of this slot, and of any negative one, are padding: out is 0, no state
+            is touched. So it is for a request of no columns.
 
     Returns:
         out, of x's shape and dtype.
@@ -58,7 +58,7 @@ def causal_conv1d_prefill(
     if has_initial_state is None:
         history.zero_()
     else:
-        history[~has_initial_state] = 0
+        history[~has_initial_state.bool()] = 0
     out, final_states, live = _convolve(
         x, weight, bias, query_start_loc, history, live, _named(activation)
     )
@@ -101,6 +101,10 @@ def causal_conv1d_decode(
         NotImplementedError: another activation.
     """
     width = weight.shape[1]
+    if num_accepted_tokens is not None and width < 2:
+        raise ValueError("Expected weight (dim, width) with width >= 2 for drafts, got 1")
+    if query_start_loc is not None and x.dim() != 2:
+        raise ValueError(f"Expected 2D tensor x (total, dim) for query_start_loc, got {x.dim()}D")
     activation = _named(activation)
     batch = x.shape[0] if query_start_loc is None else query_start_loc.shape[0] - 1
     if query_start_loc is None and num_accepted_tokens is None:
@@ -115,13 +119,14 @@ def causal_conv1d_decode(
     slots, live = _slots(conv_state_indices, batch, pad_slot_id, conv_state)
     columns = torch.arange(width - 1, device=x.device).expand(batch, -1)
     if num_accepted_tokens is not None:
-        columns = columns + (num_accepted_tokens[:, None] - 1).masked_fill(~live[:, None], 0)
+        accepted = num_accepted_tokens.clamp(min=1)[:, None]
+        columns = columns + (accepted - 1).masked_fill(~live[:, None], 0)
     history = conv_state[slots[:, None], :, columns].movedim(1, 2).to(x.dtype)
     if query_start_loc is not None:
         tokens = x.T
     else:  # request by request, so that one way of writing the state serves
         seqlen = 1 if x.dim() == 2 else x.shape[2]
-        tokens = x.reshape(batch, -1, seqlen).transpose(1, 2).flatten(0, 1).T
+        tokens = x.reshape(batch, x.shape[1], seqlen).transpose(1, 2).flatten(0, 1).T
         query_start_loc = seqlen * torch.arange(batch + 1, device=x.device)
     request, position = _positions(query_start_loc)
     needed = width - 1 + int(position.max()) if position.shape[0] else 0
@@ -142,7 +147,7 @@ def causal_conv1d_decode(
         drafts = tokens.T[: request.shape[0]][kept].to(conv_state.dtype)
         conv_state[slots[request[kept]], :, columns] = drafts
     if x.dim() == 3:
-        return out.T.unflatten(0, (batch, -1)).transpose(1, 2)
+        return out.T.unflatten(0, (batch, x.shape[2])).transpose(1, 2)
     return out.T
 
 
@@ -158,7 +163,7 @@ def _slots(
     """The slot of each request, and which are no padding; the slot of padding is 0."""
     if indices is None:
         indices = torch.arange(batch, device=conv_states.device)
-    live = indices != pad_slot_id
+    live = (indices != pad_slot_id) & (indices >= 0)
     return indices.masked_fill(~live, 0).long(), live
 
 

@@ -215,6 +215,10 @@ causal_conv1d_status cc1d_check_packed_inputs(const causal_conv1d_tensor *x,
     TRY(check_tensor((named){"x", x}, error));
     TRY(check_has_kernels(x, error));
     TRY(check_indices(packed, 1, cu_seqlens->size, "", x, error));
+    if (cu_seqlens->size[0] == 1 && x->size[2] > 0)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_VALUE,
+                         "cu_seqlens of no sequence does not match the total of x, %lld",
+                         (long long)x->size[2]);
     /* The kernels of a GPU, whose memory cannot be read here, clamp what they find. */
     if (x->device != CAUSAL_CONV1D_CPU) return CAUSAL_CONV1D_OK;
     int64_t last = 0;

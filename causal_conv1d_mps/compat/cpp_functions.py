@@ -71,6 +71,11 @@ def causal_conv1d_bwd_function(
 
     dbias is None without a bias. Other arguments, dtypes and errors as for the forward.
     """
+    if dx is not None and (dx.shape, dx.dtype, dx.device) != (x.shape, x.dtype, x.device):
+        raise ValueError(
+            f"Expected dx {tuple(x.shape)} of {x.dtype} on {x.device}, as x, got {tuple(dx.shape)} "
+            f"of {dx.dtype} on {dx.device}, which does not match"
+        )
     if return_dinitial_states and initial_states is None:
         initial_states = x.new_zeros(x.shape[0], x.shape[1], weight.shape[1] - 1)
     try:

@@ -92,6 +92,7 @@ char *cc1d_cache_read(const cc1d_cache_key *key, size_t *size)
             free(data), data = NULL;
     }
     fclose(file);
+    if (!data) remove(path); /* damaged: to be written again */
     return data;
 }
 

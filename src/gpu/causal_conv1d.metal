@@ -422,8 +422,8 @@ inline void load_window(thread const Channel &c, offset t, thread float *window)
 #pragma unroll
     for (int i = 0; i < BACK + VECTOR; i += VECTOR)
         Values::load(c.x + max(t - BACK + i, offset(0)) * step, window + i);
-    if (t >= BACK) return;
-    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+    if (PACKED || t >= BACK) return;
+    Sequence s = sequence_of(c, c.batch);
 #pragma unroll
     for (int i = 0; i < BACK; i++) {
         offset at = t - BACK + i;
@@ -458,8 +458,8 @@ inline void load_history(thread const Channel &c, offset initial_d, offset t,
 #pragma unroll
     for (int k = 0; k < WIDTH - 1; k++)
         Values::load(c.x + max(t - (WIDTH - 1) + k, offset(0)) * c.x_t, rows[k]);
-    if (t >= WIDTH - 1) return;
-    Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+    if (PACKED || t >= WIDTH - 1) return;
+    Sequence s = sequence_of(c, c.batch);
     Channel one = c;
 #pragma unroll
     for (int v = 0; v < VECTOR; v++, one.initial += initial_d)
@@ -706,8 +706,8 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
             window[WIDTH - 1 - m] =
                 simd_shuffle(offered, ushort((lane + CC1D_SIMD - step) % CC1D_SIMD));
         }
-        if (t < WIDTH - 1) {
-            Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+        if (!PACKED && t < WIDTH - 1) {
+            Sequence s = sequence_of(c, c.batch);
 #pragma unroll
             for (int m = 1; m < WIDTH; m++)
                 if (t < m) window[WIDTH - 1 - m] = history(c, s, t - m);

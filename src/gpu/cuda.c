@@ -174,8 +174,9 @@ static causal_conv1d_status compile(const char *text, const char *architecture, 
         size_t log_size = 0;
         cuda.nvrtcGetProgramLogSize(program, &log_size);
         if (log_size && (log = malloc(log_size))) cuda.nvrtcGetProgramLog(program, log);
-        cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "The shader does not compile for %s: %s",
-                  architecture, log ? log : "out of memory");
+        cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED,
+                  "The shader does not compile for %s: status %d: %s", architecture, status,
+                  log ? log : "no log");
         free(log);
         free(*code);
         *code = NULL;
@@ -315,7 +316,7 @@ static causal_conv1d_status prepare(const causal_conv1d_tensor *x, const cc1d_la
 static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch *launches,
                                 int count, causal_conv1d_error *error)
 {
-    device d;
+    device d = {NULL, 0};
     CUkernel kernels[4];
     CUcontext current = NULL;
     void *stream = NULL;
@@ -326,10 +327,13 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
     if (cuda.aoti_torch_get_current_cuda_stream(x->device_index, &stream))
         return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch has no current stream");
     int status = cuda.cuCtxGetCurrent(&current);
-    bool other = current != d.context; /* the call is about another GPU than the current one */
-    if (!status && other) status = cuda.cuCtxPushCurrent_v2(d.context);
+    bool pushed = false; /* the call is about another GPU than the current one */
+    if (!status && current != d.context) {
+        status = cuda.cuCtxPushCurrent_v2(d.context);
+        pushed = !status;
+    }
     for (int i = 0; i < count && !status; i++) status = launch(&launches[i], kernels[i], stream);
-    if (other) cuda.cuCtxPopCurrent_v2(&current);
+    if (pushed) cuda.cuCtxPopCurrent_v2(&current);
     return check_driver(status, "Launching a kernel", error);
 }
 

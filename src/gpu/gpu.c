@@ -10,6 +10,8 @@
 
 typedef causal_conv1d_tensor tensor;
 
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
 static const char *const kernels[] = {
     [CC1D_FORWARD_TIME] = "forward_time",
     [CC1D_FORWARD_DIM] = "forward_dim",
@@ -124,6 +126,21 @@ static bool has_threads(const cc1d_launch *l)
     return l->grid[0] > 0 && l->grid[1] > 0 && l->grid[2] > 0;
 }
 
+/* Positions in a grid have 32 bits. */
+static causal_conv1d_status launch(const cc1d_gpu *gpu, const tensor *x,
+                                   const cc1d_launch *launches, int count,
+                                   causal_conv1d_error *error)
+{
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < 3; j++)
+            if (launches[i].grid[j] > UINT32_MAX - CC1D_GROUP)
+                return cc1d_fail(error, CAUSAL_CONV1D_BAD_SHAPE,
+                                 "Expected sizes that a GPU's grid holds, got %llu threads along "
+                                 "one dimension",
+                                 (unsigned long long)launches[i].grid[j]);
+    return gpu->run(x, launches, count, error);
+}
+
 /* ---- Layouts ----------------------------------------------------------------------------------
  */
 
@@ -198,7 +215,7 @@ static uint8_t wide_ids(const tensor *ids)
 static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_forward_args *a)
 {
     const tensor *x = &a->x, *ids = ids_of(&a->seq_idx, &a->cu_seqlens);
-    const tensor *const all[] = {x, &a->out, &a->initial_states, &a->seq_idx, &a->weight};
+    const tensor *const all[] = {x, &a->out, &a->initial_states, ids, &a->weight, &a->bias};
     const tensor *const moved[] = {x, &a->out};
     const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
     bool general = is_general(width), packed = cc1d_present(&a->cu_seqlens);
@@ -220,7 +237,7 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
                                  .rows = (uint8_t)rows,
                                  .options = options_of(a->silu, &a->bias, &a->seq_idx,
                                                        &a->cu_seqlens, &a->initial_states),
-                                 .wide = wide_offsets(all, 5) | wide_ids(ids)}};
+                                 .wide = wide_offsets(all, COUNT(all)) | wide_ids(ids)}};
     add_tensor(&l, x, x);
     add_tensor(&l, &a->weight, x);
     add_tensor(&l, &a->bias, x);
@@ -249,7 +266,7 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
 static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const tensor *initial,
                                const tensor *states)
 {
-    const tensor *const all[] = {x, initial, states};
+    const tensor *const all[] = {x, cu_seqlens, initial, states};
     cc1d_launch l = {
         .variant = {.kernel = CC1D_STATES,
                     .width = CC1D_GPU_MIN_WIDTH,
@@ -257,7 +274,7 @@ static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const 
                     .vector = 1,
                     .rows = 1,
                     .options = options_of(false, &(tensor){0}, &(tensor){0}, cu_seqlens, initial),
-                    .wide = wide_offsets(all, 3) | wide_ids(cu_seqlens)}};
+                    .wide = wide_offsets(all, COUNT(all)) | wide_ids(cu_seqlens)}};
     add_tensor(&l, x, x);
     add_tensor(&l, cu_seqlens, x);
     add_tensor(&l, initial, x);
@@ -285,7 +302,7 @@ causal_conv1d_status cc1d_gpu_forward(const cc1d_gpu *gpu, const causal_conv1d_f
         launches[count] = plan_states(&a->x, &a->cu_seqlens, &a->initial_states, &a->final_states);
         count += has_threads(&launches[count]);
     }
-    return gpu->run(&a->x, launches, count, error);
+    return launch(gpu, &a->x, launches, count, error);
 }
 
 causal_conv1d_status cc1d_gpu_varlen_states(const cc1d_gpu *gpu,
@@ -293,7 +310,7 @@ causal_conv1d_status cc1d_gpu_varlen_states(const cc1d_gpu *gpu,
                                             causal_conv1d_error *error)
 {
     cc1d_launch l = plan_states(&a->x, &a->cu_seqlens, &(tensor){0}, &a->states);
-    return gpu->run(&a->x, &l, has_threads(&l), error);
+    return launch(gpu, &a->x, &l, has_threads(&l), error);
 }
 
 /* ---- Backward ---------------------------------------------------------------------------------
@@ -310,7 +327,9 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
                                  &a->seq_idx,
                                  &a->initial_states,
                                  &a->dfinal_states,
+                                 &a->cu_seqlens,
                                  &a->weight,
+                                 &a->bias,
                                  &a->dinitial_states,
                                  partial};
     bool packed = cc1d_present(&a->cu_seqlens);
@@ -323,7 +342,7 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
                                  .rows = (uint8_t)rows,
                                  .options = options_of(a->silu, &a->bias, &a->seq_idx,
                                                        &a->cu_seqlens, &a->initial_states),
-                                 .wide = wide_offsets(all, 9) | wide_ids(ids)}};
+                                 .wide = wide_offsets(all, COUNT(all)) | wide_ids(ids)}};
     if (cc1d_present(&a->dfinal_states)) l.variant.options |= CC1D_FINAL;
     add_tensor(&l, x, x);
     add_tensor(&l, &a->weight, x);
@@ -362,7 +381,7 @@ static cc1d_launch plan_reduce(const causal_conv1d_backward_args *a, const tenso
                                  .vector = 1,
                                  .rows = 1,
                                  .options = cc1d_present(&a->dbias) ? CC1D_HAS_BIAS : 0,
-                                 .wide = wide_offsets(all, 2)}};
+                                 .wide = wide_offsets(all, COUNT(all))}};
     add_tensor(&l, partial, &a->dweight);
     add_tensor(&l, &a->dweight, NULL);
     add_tensor(&l, &a->dbias, &a->dweight);
@@ -439,7 +458,7 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
     }
     launches[count] = plan_reduce(a, &partial, parts);
     count += has_threads(&launches[count]);
-    status = gpu->run(x, launches, count, error);
+    status = launch(gpu, x, launches, count, error);
     if (parts > 0) gpu->release(&partial);
     return status;
 }
@@ -451,7 +470,7 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
                                      causal_conv1d_error *error)
 {
     const tensor *x = &a->x, *ring = &a->cache_seqlens, *indices = &a->conv_state_indices;
-    const tensor *const all[] = {x, &a->out, &a->conv_state, &a->weight};
+    const tensor *const all[] = {x, &a->out, &a->conv_state, &a->weight, &a->bias, ring, indices};
     cc1d_launch l = {.variant = {.kernel = CC1D_UPDATE,
                                  .width = (int32_t)a->weight.size[1],
                                  .value = (uint8_t)x->dtype,
@@ -461,7 +480,7 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
                                  .rows = 1,
                                  .options = options_of(a->silu, &a->bias, &(tensor){0},
                                                        &(tensor){0}, &(tensor){0}),
-                                 .wide = wide_offsets(all, 4) | wide_ids(ring)}};
+                                 .wide = wide_offsets(all, COUNT(all)) | wide_ids(ring)}};
     if (indices->dtype == CAUSAL_CONV1D_INT64) l.variant.wide |= CC1D_WIDE_ROWS;
     const int64_t columns = a->conv_state.size[2];
     const int64_t bytes = columns * (int64_t)cc1d_dtype_size(x->dtype);
@@ -491,5 +510,5 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
     add_number(&l, indices->stride[0]);
     set_grid(&l, x->size[1], x->size[0], x->size[2] > 0);
     set_group(&l, 4 * CC1D_SIMD, 1);
-    return gpu->run(x, &l, has_threads(&l), error);
+    return launch(gpu, x, &l, has_threads(&l), error);
 }

@@ -200,16 +200,26 @@ static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, boo
     return new_with_strides(c, out, handle);
 }
 
+/* A new tensor like the one given, with the values of `from`. */
+static causal_conv1d_tensor copied(call *c, const causal_conv1d_tensor *like, bool keep_strides,
+                                   AtenTensorHandle from)
+{
+    AtenTensorHandle copy;
+    causal_conv1d_tensor t = new_like(c, like, keep_strides, &copy);
+    if (!c->status && torch.aoti_torch_copy_(copy, from, 0))
+        c->status =
+            cc1d_fail(&c->error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch could not copy a tensor");
+    return t;
+}
+
 /* The taps as kernels of a GPU read them: contiguous and on 16 bytes, as they nearly always are. */
 static void make_taps_contiguous(call *c, causal_conv1d_tensor *weight)
 {
-    AtenTensorHandle taps = weight->handle, copy;
     if (c->status || weight->device == CAUSAL_CONV1D_CPU) return;
     if (weight->stride[1] == 1 && weight->stride[0] == weight->size[1] &&
         (uintptr_t)weight->data % 16 == 0)
         return;
-    *weight = new_like(c, weight, false, &copy);
-    if (!c->status) torch.aoti_torch_copy_(copy, taps, 0);
+    *weight = copied(c, weight, false, weight->handle);
 }
 
 static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
@@ -306,11 +316,8 @@ static void run_backward(call *c, causal_conv1d_backward_args *args, AtenTensorH
     if (!c->status && cc1d_present(&args->initial_states))
         args->dinitial_states = new_like(c, &args->initial_states, true, &results[3]);
     /* Where dout lies across dx (a gradient that was transposed or expanded), a copy is faster. */
-    if (!c->status && !share_unit_stride(&args->dout, &args->dx)) {
-        AtenTensorHandle copy;
-        args->dout = new_like(c, &args->dx, true, &copy);
-        if (!c->status) torch.aoti_torch_copy_(copy, dout, 0);
-    }
+    if (!c->status && !share_unit_stride(&args->dout, &args->dx))
+        args->dout = copied(c, &args->dx, true, dout);
     make_taps_contiguous(c, &args->weight);
     if (!c->status) c->status = cc1d_backward(args, &torch_threads, &c->error);
 }

@@ -195,7 +195,7 @@ static void check_devices(void)
     REFUSED_BOTH(a.weight.device_index = 1, BAD_DEVICE, "Expected weight on the device of x");
     REFUSED_BOTH(a.bias.device = gpu, BAD_DEVICE, "Expected bias on the device of x");
     REFUSED_BOTH(a.x.device = a.weight.device = a.bias.device = gpu, BAD_DEVICE,
-                 "Expected x on the CPU");
+                 "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda)");
     REFUSED(forward, a.out.device = gpu, BAD_DEVICE, "Expected out on the device of x");
     REFUSED(backward, a.dout.device = gpu, BAD_DEVICE, "Expected dout on the device of x");
     REFUSED(backward, a.dx.device_index = 2, BAD_DEVICE, "Expected dx on the device of x");
