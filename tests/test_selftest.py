@@ -48,7 +48,8 @@ def test_a_wrong_operation_is_found(monkeypatch, capsys, op, wrong):
 
     monkeypatch.setattr(_ops, op, lambda *arguments: off(right(*arguments)))
     assert selftest.main(["--device", DEVICE.name, "--json"]) == 1
-    checks = json.loads(capsys.readouterr().out)["checks"]
+    (result,) = json.loads(capsys.readouterr().out)
+    checks = result["checks"]
     assert {c["operation"] for c in checks if not c["right"]} == wrong
 
 
