@@ -6,11 +6,17 @@ BUILD ?= build
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) CMakeLists.txt pyproject.toml
 C_TESTS := check_dtype check_errors check_kernels check_sequences
-# Fewer cases under the sanitizers, which are 5 to 15 times slower.
+# Fewer cases under the sanitizers and the emulator, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
+# Cases that the differential test draws where each may compile a shader.
+DRAWS ?= 100
+GPU_LIBRARY := $(CURDIR)/$(BUILD)/libcausal_conv1d_gpu.so
+# Another machine's compiler and emulator (Debian: gcc-aarch64-linux-gnu qemu-user).
+AARCH64_CC ?= aarch64-linux-gnu-gcc
+AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check asan leaks tsan lint clean
+.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -22,6 +28,9 @@ test: $(BUILD)/installed ## the whole suite, C and Python
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done
 
+aarch64: $(C_TESTS:%=$(BUILD)/aarch64/%) ## the C tests with NEON, emulated
+	set -e; for test in $^; do echo "$$test"; $(AARCH64_RUN) $$test --cases $(SANITIZED_CASES); done
+
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
 	set -e; for test in $^; do echo "$$test"; $$test --cases $(SANITIZED_CASES); done
 
@@ -32,6 +41,38 @@ leaks: $(BUILD)/installed ## calls from Python under AddressSanitizer and LeakSa
 
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 	$< --cases $(SANITIZED_CASES)
+
+emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
+	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
+	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
+	  $(BIN)/python test.py --emulated --draws $(DRAWS)
+	$(BIN)/python -m pytest tests/gpu
+
+gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the PyTorch and pytest that PYTHON has
+	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) test.py --device cuda --draws $(DRAWS)
+
+$(GPU_LIBRARY): $(SOURCES)
+	mkdir -p $(@D)
+	$(CC) -std=c11 -O2 -fPIC -shared -ffp-contract=off -fexceptions -fvisibility=hidden \
+	  -DCAUSAL_CONV1D_BUILD $(filter %.c,$^) -lm -ldl -lpthread -o $@
+
+gpu-check: $(GPU_LIBRARY) ## the self test under the four tools of compute-sanitizer
+	set -e; for tool in memcheck racecheck synccheck initcheck; do \
+	  PYTHONPATH=. CAUSAL_CONV1D_LIBRARY=$< PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+	  compute-sanitizer --tool $$tool --kernel-regex kns=entry --error-exitcode 9 $(PYTHON) tests/gpu/sanitized.py; done
+
+gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside the causal-conv1d package if PYTHON has it
+	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) bench.py --device cuda
+
+macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own (TORCH=2.13: that one alone)
+	$(BIN)/python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64
+	$(BIN)/python tools/check_macos.py $(BUILD)/macos/*.whl $(if $(TORCH),--torch $(TORCH))
+
+wheels: $(VENV)/installed ## the wheels of all platforms, in build/wheels
+	$(BIN)/python tools/wheels.py
+
+src/gpu/source.c: tools/embed.py src/gpu/args.h src/gpu/causal_conv1d.metal src/gpu/metal_on_cuda.h
+	$(PYTHON) $<
 
 lint: $(BUILD)/installed
 	$(BIN)/ruff check .
@@ -52,7 +93,8 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 	  --no-deps --editable .
 	mkdir -p $(BUILD) && touch $@
 
-$(BUILD)/check/%: FLAGS := -O2
+$(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
+$(BUILD)/aarch64/%: CC := $(AARCH64_CC)
 $(BUILD)/asan/%: FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/tsan/%: FLAGS := -O1 -g -fsanitize=thread
 
@@ -62,5 +104,5 @@ $(BUILD)/$(1)/%.o: src/%.c $$(SOURCES)
 $(BUILD)/$(1)/%: tests/c/%.c $$(patsubst src/%.c,$(BUILD)/$(1)/%.o,$$(filter %.c,$$(SOURCES)))
 	$$(CC) $$(CFLAGS_TEST) $$(FLAGS) $$^ -o $$@ -lm -ldl
 endef
-$(foreach kind,check asan tsan,$(eval $(call object_rules,$(kind))))
+$(foreach kind,check aarch64 asan tsan,$(eval $(call object_rules,$(kind))))
 .SECONDARY:

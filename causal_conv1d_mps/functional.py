@@ -12,6 +12,8 @@ from ._library import translated
 from .reference import is_silu
 
 _transforms_active = torch._C._are_functorch_transforms_active
+_is_compiling = torch.compiler.is_compiling
+_increment_version = torch._C._increment_version
 
 
 def _needs_grad(*tensors: Tensor | None) -> bool:
@@ -62,9 +64,11 @@ def causal_conv1d(
     number of threads.
     """
     silu = is_silu(activation)
-    if torch.compiler.is_compiling() or _transforms_active() or _needs_grad(x, weight, bias):
+    if _is_compiling() or _transforms_active():
         return _forward(x, weight, bias, None, None, None, silu, False)[0]
     try:
+        if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
+            return _ops.apply_plain(x, weight, bias, silu)
         return _ops.forward_plain_fast(x, weight, bias, silu)
     except RuntimeError as error:
         raise translated(error) from None
@@ -255,17 +259,26 @@ def causal_conv1d_update(
     Differentiable in x, weight and bias, the stored history counting as a constant.
     """
     silu = is_silu(activation)
-    arguments = (silu, cache_seqlens, conv_state_indices)
-    if _needs_grad(x, weight, bias):
-        return _update_with_grad(x, conv_state, weight, bias, *arguments)
-    if torch.compiler.is_compiling():
-        return _ops.update(x, conv_state, weight, bias, *arguments)
+    if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
+        return _update_with_grad(
+            x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
+        )
+    if _is_compiling():
+        return _ops.update(x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices)
     try:
-        out = _ops.update_fast(x, conv_state, weight, bias, *arguments)
+        if cache_seqlens is None and conv_state_indices is None:
+            out = _ops.update_plain_fast(x, conv_state, weight, bias, silu)
+        else:
+            out = _ops.update_fast(
+                x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
+            )
     except RuntimeError as error:
         raise translated(error) from None
-    if not conv_state.is_inference():  # so that a backward that saved the old state says so
-        torch._C._increment_version((conv_state,))
+    try:
+        _increment_version((conv_state,))  # a backward that saved the old state then says so
+    except RuntimeError:
+        if not conv_state.is_inference():  # which has no version
+            raise
     return out
 
 
@@ -288,8 +301,12 @@ def _update_with_grad(
         )  # fmt: skip
     columns = x[..., None] if x.dim() == 2 else x
     seq_idx = None
-    if conv_state_indices is not None:  # a padded row: all of its ids are negative
-        seq_idx = conv_state_indices.clamp(max=0)[:, None].expand(-1, columns.shape[2])
+    if (
+        conv_state_indices is not None
+    ):  # a row without a state has negative ids; on a GPU so has one
+        # beyond the pool, which the CPU refuses
+        live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
+        seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])
     out, _ = _forward(columns, weight, bias, seq_idx, None, before, silu, False)
     return out[..., 0] if x.dim() == 2 else out
 

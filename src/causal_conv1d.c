@@ -21,15 +21,28 @@ static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
     return NULL;
 }
 
+causal_conv1d_status cc1d_forward(const causal_conv1d_forward_args *args,
+                                  const causal_conv1d_threads *threads, causal_conv1d_error *error)
+{
+    const cc1d_gpu *gpu = gpu_of(&args->x);
+    if (gpu) return cc1d_gpu_forward(gpu, args, error);
+    return done(cc1d_cpu_forward(cc1d_best_isa(), args, threads), error);
+}
+
 causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
                                            const causal_conv1d_threads *threads,
                                            causal_conv1d_error *error)
 {
     causal_conv1d_status status = cc1d_check_forward(args, error);
-    if (status != CAUSAL_CONV1D_OK) return status;
+    return status ? status : cc1d_forward(args, threads, error);
+}
+
+causal_conv1d_status cc1d_backward(const causal_conv1d_backward_args *args,
+                                   const causal_conv1d_threads *threads, causal_conv1d_error *error)
+{
     const cc1d_gpu *gpu = gpu_of(&args->x);
-    if (gpu) return cc1d_gpu_forward(gpu, args, error);
-    return done(cc1d_cpu_forward(cc1d_best_isa(), args, threads), error);
+    if (gpu) return cc1d_gpu_backward(gpu, args, error);
+    return done(cc1d_cpu_backward(cc1d_best_isa(), args, threads), error);
 }
 
 causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *args,
@@ -37,10 +50,15 @@ causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *a
                                             causal_conv1d_error *error)
 {
     causal_conv1d_status status = cc1d_check_backward(args, error);
-    if (status != CAUSAL_CONV1D_OK) return status;
+    return status ? status : cc1d_backward(args, threads, error);
+}
+
+causal_conv1d_status cc1d_update(const causal_conv1d_update_args *args,
+                                 const causal_conv1d_threads *threads, causal_conv1d_error *error)
+{
     const cc1d_gpu *gpu = gpu_of(&args->x);
-    if (gpu) return cc1d_gpu_backward(gpu, args, error);
-    return done(cc1d_cpu_backward(cc1d_best_isa(), args, threads), error);
+    if (gpu) return cc1d_gpu_update(gpu, args, error);
+    return done(cc1d_cpu_update(cc1d_best_isa(), args, threads), error);
 }
 
 causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
@@ -48,10 +66,7 @@ causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
                                           causal_conv1d_error *error)
 {
     causal_conv1d_status status = cc1d_check_update(args, error);
-    if (status != CAUSAL_CONV1D_OK) return status;
-    const cc1d_gpu *gpu = gpu_of(&args->x);
-    if (gpu) return cc1d_gpu_update(gpu, args, error);
-    return done(cc1d_cpu_update(cc1d_best_isa(), args, threads), error);
+    return status ? status : cc1d_update(args, threads, error);
 }
 
 causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,

@@ -1,6 +1,7 @@
 /* The rules on shape, stride, dtype, device and overlap, with the messages. */
 #include "check.h"
 
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -275,6 +276,63 @@ check_sequences(const causal_conv1d_tensor *x, const causal_conv1d_tensor *weigh
     return check_states((named){"initial_states", initial_states}, x, weight, cu_seqlens, error);
 }
 
+#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
+
+static bool overlaps_itself(const causal_conv1d_tensor *t)
+{
+    /* Walk the dimensions from the shortest stride up: each must step over all below it. */
+    int64_t span = 1;
+    bool used[3] = {false, false, false};
+    if (is_empty(t)) return false;
+    for (int n = 0; n < t->ndim; n++) {
+        int next = -1;
+        for (int i = 0; i < t->ndim; i++)
+            if (!used[i] && (next < 0 || llabs(t->stride[i]) < llabs(t->stride[next]))) next = i;
+        used[next] = true;
+        if (t->size[next] == 1) continue;
+        if (llabs(t->stride[next]) < span) return true;
+        span += (t->size[next] - 1) * llabs(t->stride[next]);
+    }
+    return false;
+}
+
+/* The bytes that a tensor spans: none if it is absent or empty. */
+typedef struct bytes {
+    uintptr_t begin, end;
+} bytes;
+
+static bytes span(const causal_conv1d_tensor *t)
+{
+    int64_t low, high;
+    if (!cc1d_present(t) || !extent(t, &low, &high) || low == high) return (bytes){0, 0};
+    return (bytes){(uintptr_t)t->data + (uintptr_t)low, (uintptr_t)t->data + (uintptr_t)high};
+}
+
+/* outputs[i] must overlap neither itself, nor an input, nor a later output. */
+static causal_conv1d_status check_writes(const named *outputs, int n_outputs, const named *inputs,
+                                         int n_inputs, causal_conv1d_error *error)
+{
+    bytes spans[16];
+    assert(n_outputs + n_inputs <= COUNT(spans));
+    for (int i = 0; i < n_outputs; i++) spans[i] = span(outputs[i].t);
+    for (int i = 0; i < n_inputs; i++) spans[n_outputs + i] = span(inputs[i].t);
+    for (int i = 0; i < n_outputs; i++) {
+        if (spans[i].begin == spans[i].end) continue;
+        if (overlaps_itself(outputs[i].t))
+            return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY,
+                             "Expected %s without elements that share memory, got such strides",
+                             outputs[i].name);
+        for (int j = i + 1; j < n_outputs + n_inputs; j++) {
+            if (spans[i].begin < spans[j].end && spans[j].begin < spans[i].end)
+                return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY,
+                                 "Expected %s in memory of its own, got an overlap with %s",
+                                 outputs[i].name,
+                                 (j < n_outputs ? outputs[j] : inputs[j - n_outputs]).name);
+        }
+    }
+    return CAUSAL_CONV1D_OK;
+}
+
 causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
                                                causal_conv1d_error *error)
 {
@@ -321,57 +379,13 @@ causal_conv1d_status cc1d_check_update_inputs(const causal_conv1d_update_args *a
                              "%lld at %lld",
                              (long long)state->size[0], (long long)cc1d_index(indices, b),
                              (long long)b);
-    return CAUSAL_CONV1D_OK;
-}
-
-static bool overlaps_itself(const causal_conv1d_tensor *t)
-{
-    /* Walk the dimensions from the shortest stride up: each must step over all below it. */
-    int64_t span = 1;
-    bool used[3] = {false, false, false};
-    if (is_empty(t)) return false;
-    for (int n = 0; n < t->ndim; n++) {
-        int next = -1;
-        for (int i = 0; i < t->ndim; i++)
-            if (!used[i] && (next < 0 || llabs(t->stride[i]) < llabs(t->stride[next]))) next = i;
-        used[next] = true;
-        if (t->size[next] == 1) continue;
-        if (llabs(t->stride[next]) < span) return true;
-        span += (t->size[next] - 1) * llabs(t->stride[next]);
-    }
-    return false;
-}
-
-static bool overlap(const causal_conv1d_tensor *a, const causal_conv1d_tensor *b)
-{
-    int64_t low_a, high_a, low_b, high_b;
-    if (is_empty(a) || is_empty(b)) return false;
-    if (a->device == CAUSAL_CONV1D_MPS) return a->data == b->data; /* data is no address there */
-    if (!extent(a, &low_a, &high_a) || !extent(b, &low_b, &high_b)) return true;
-    uintptr_t pa = (uintptr_t)a->data, pb = (uintptr_t)b->data;
-    return pa + (uintptr_t)low_a < pb + (uintptr_t)high_b &&
-           pb + (uintptr_t)low_b < pa + (uintptr_t)high_a;
-}
-
-/* outputs[i] must overlap neither itself, nor an input, nor a later output. */
-static causal_conv1d_status check_writes(const named *outputs, int n_outputs, const named *inputs,
-                                         int n_inputs, causal_conv1d_error *error)
-{
-    for (int i = 0; i < n_outputs; i++) {
-        if (!cc1d_present(outputs[i].t)) continue;
-        if (overlaps_itself(outputs[i].t))
-            return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY,
-                             "Expected %s without elements that share memory, got such strides",
-                             outputs[i].name);
-        for (int j = i + 1; j < n_outputs + n_inputs; j++) {
-            named other = j < n_outputs ? outputs[j] : inputs[j - n_outputs];
-            if (cc1d_present(other.t) && overlap(outputs[i].t, other.t))
-                return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY,
-                                 "Expected %s in memory of its own, got an overlap with %s",
-                                 outputs[i].name, other.name);
-        }
-    }
-    return CAUSAL_CONV1D_OK;
+    const named inputs[] = {{"x", x},
+                            {"weight", &args->weight},
+                            {"bias", &args->bias},
+                            {"cache_seqlens", &args->cache_seqlens},
+                            {"conv_state_indices", indices}};
+    const named outputs[] = {{"conv_state", state}};
+    return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);
 }
 
 /* Whether both are the same elements of the same memory. */
@@ -382,8 +396,6 @@ static bool same_view(const causal_conv1d_tensor *a, const causal_conv1d_tensor 
         if (a->size[i] != b->size[i] || a->stride[i] != b->stride[i]) return false;
     return true;
 }
-
-#define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 
 causal_conv1d_status cc1d_check_forward(const causal_conv1d_forward_args *args,
                                         causal_conv1d_error *error)
@@ -435,12 +447,13 @@ causal_conv1d_status cc1d_check_update(const causal_conv1d_update_args *args,
                                        causal_conv1d_error *error)
 {
     const causal_conv1d_tensor *x = &args->x;
-    const named inputs[] = {{"x", x},
+    const named inputs[] = {{"conv_state", &args->conv_state},
+                            {"x", x},
                             {"weight", &args->weight},
                             {"bias", &args->bias},
                             {"cache_seqlens", &args->cache_seqlens},
                             {"conv_state_indices", &args->conv_state_indices}};
-    const named outputs[] = {{"out", &args->out}, {"conv_state", &args->conv_state}};
+    const named outputs[] = {{"out", &args->out}};
     TRY(cc1d_check_update_inputs(args, error));
     TRY(check_beside(outputs[0], 3, x->size, "x (batch, dim, seqlen)", x, true, error));
     return check_writes(outputs, COUNT(outputs), inputs, COUNT(inputs), error);

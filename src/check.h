@@ -17,7 +17,8 @@ causal_conv1d_status cc1d_fail(causal_conv1d_error *error, causal_conv1d_status 
 #endif
     ;
 
-/* What can be said before the outputs exist: the checks of the same name below begin with it. */
+/* What can be said before the outputs exist: the checks of the same name below begin with it. After
+ * them outputs of the right shapes in memory of their own need no check. */
 causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
                                                causal_conv1d_error *error);
 causal_conv1d_status cc1d_check_backward_inputs(const causal_conv1d_backward_args *args,
@@ -39,5 +40,14 @@ causal_conv1d_status cc1d_check_update(const causal_conv1d_update_args *args,
 
 causal_conv1d_status cc1d_check_varlen_states(const causal_conv1d_varlen_states_args *args,
                                               causal_conv1d_error *error);
+
+/* The functions of the public interface without its checks. */
+causal_conv1d_status cc1d_forward(const causal_conv1d_forward_args *args,
+                                  const causal_conv1d_threads *threads, causal_conv1d_error *error);
+causal_conv1d_status cc1d_backward(const causal_conv1d_backward_args *args,
+                                   const causal_conv1d_threads *threads,
+                                   causal_conv1d_error *error);
+causal_conv1d_status cc1d_update(const causal_conv1d_update_args *args,
+                                 const causal_conv1d_threads *threads, causal_conv1d_error *error);
 
 #endif

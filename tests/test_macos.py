@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("lief")
+pytest.importorskip("ziglang")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import check_macos
 import wheels

@@ -21,35 +21,37 @@
 
 #include "vector.inc.h"
 
-enum { VL = 8 };
-typedef __m256 vf;
+#define BF16_PAIRS 1
+enum { LANES = 8, GROUP = 4 };
+typedef __m256 vr;
+typedef int lanes __attribute__((vector_size(32))); /* for constants */
 
-INLINE vf vf_set(float a)
+INLINE vr vr_set(float a)
 {
     return _mm256_set1_ps(a);
 }
 
-INLINE vf vf_add(vf a, vf b)
+INLINE vr vr_add(vr a, vr b)
 {
     return _mm256_add_ps(a, b);
 }
 
-INLINE vf vf_sub(vf a, vf b)
+INLINE vr vr_sub(vr a, vr b)
 {
     return _mm256_sub_ps(a, b);
 }
 
-INLINE vf vf_mul(vf a, vf b)
+INLINE vr vr_mul(vr a, vr b)
 {
     return _mm256_mul_ps(a, b);
 }
 
-INLINE vf vf_fma(vf a, vf b, vf c)
+INLINE vr vr_fma(vr a, vr b, vr c)
 {
     return _mm256_fmadd_ps(a, b, c);
 }
 
-INLINE float vf_sum(vf a)
+INLINE float vr_sum(vr a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -62,20 +64,21 @@ INLINE __m256i first(int n)
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
-INLINE vf vf_keep(vf a, int n)
+INLINE vr vr_keep(vr a, int n)
 {
     return _mm256_and_ps(a, _mm256_castsi256_ps(first(n)));
 }
 
-INLINE vf vf_keep_bits(vf a, const uint8_t *masks, int bits)
+INLINE vr vr_keep_bits(vr a, const uint8_t *masks, const int step, int bits)
 {
-    __m256i m = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)masks));
+    __m256i m = step == 1 ? _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)masks))
+                          : _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)masks));
     m = _mm256_and_si256(m, _mm256_set1_epi32(bits));
     __m256i none = _mm256_cmpeq_epi32(m, _mm256_setzero_si256());
     return _mm256_andnot_ps(_mm256_castsi256_ps(none), a);
 }
 
-INLINE vf vf_shift(vf prev, vf cur, int k)
+INLINE vr vr_shift(vr prev, vr cur, int k)
 {
     __m256i p = _mm256_castps_si256(prev), c = _mm256_castps_si256(cur);
     __m256i middle = _mm256_permute2x128_si256(p, c, 0x21);
@@ -87,123 +90,141 @@ INLINE vf vf_shift(vf prev, vf cur, int k)
     case 5: return _mm256_castsi256_ps(_mm256_alignr_epi8(middle, p, 12));
     case 6: return _mm256_castsi256_ps(_mm256_alignr_epi8(middle, p, 8));
     case 7: return _mm256_castsi256_ps(_mm256_alignr_epi8(middle, p, 4));
-    case VL: return prev;
+    case LANES: return prev;
     default: return cur;
     }
 }
 
-INLINE vf from_bf16(__m128i h)
-{
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
-}
-
-INLINE __m128i to_bf16(vf a)
+/* Rounds to bf16, in the upper half of each lane; a NaN is cut off. */
+INLINE __m256i round_bf16(vr a)
 {
     __m256i u = _mm256_castps_si256(a), one = _mm256_set1_epi32(1);
     __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), one);
-    __m256i r = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
-    r = _mm256_blendv_epi8(r, _mm256_set1_epi32(0x7fc00000), nan);
-    r = _mm256_srli_epi32(r, 16);
+    __m256i up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+    __m256i number = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_ORD_Q));
+    return _mm256_add_epi32(u, _mm256_and_si256(up, number));
+}
+
+INLINE __m128i to_16(vr a, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT16)
+        return _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m256i r = _mm256_srli_epi32(round_bf16(a), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
 }
 
-enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
-
-INLINE vf vf_load(const void *p, causal_conv1d_dtype dtype)
+INLINE vr vr_load(const void *p, causal_conv1d_dtype dtype)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm256_loadu_ps(p);
     __m128i h = _mm_loadu_si128(p);
-    return dtype == CAUSAL_CONV1D_BFLOAT16 ? from_bf16(h) : _mm256_cvtph_ps(h);
+    if (dtype == CAUSAL_CONV1D_FLOAT16) return _mm256_cvtph_ps(h);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
-INLINE void vf_store(void *p, causal_conv1d_dtype dtype, vf a)
+INLINE void vr_store(void *p, causal_conv1d_dtype dtype, vr a)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm256_storeu_ps(p, a);
     else
-        _mm_storeu_si128(p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
-                                                            : _mm256_cvtps_ph(a, NEAREST));
+        _mm_storeu_si128(p, to_16(a, dtype));
 }
 
-INLINE vf vf_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+INLINE vr vr_load_n(const void *p, causal_conv1d_dtype dtype, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm256_maskload_ps(p, first(n));
-    char part[VL * 2] = {0};
+    char part[2 * LANES] = {0};
     memcpy(part, p, (size_t)n * 2);
-    return vf_load(part, dtype);
+    return vr_load(part, dtype);
 }
 
-INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
+INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) {
         _mm256_maskstore_ps(p, first(n), a);
     } else {
-        char part[VL * 2];
-        vf_store(part, dtype, a);
+        char part[2 * LANES];
+        vr_store(part, dtype, a);
         memcpy(p, part, (size_t)n * 2);
     }
 }
 
-/* In each 128-bit lane of four vectors, the 4 x 4 transpose. */
-INLINE void transpose(vf *r)
+INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)
 {
-    vf a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
-    vf c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
-    r[0] = _mm256_shuffle_ps(a, c, 0x44), r[1] = _mm256_shuffle_ps(a, c, 0xee);
-    r[2] = _mm256_shuffle_ps(b, d, 0x44), r[3] = _mm256_shuffle_ps(b, d, 0xee);
+    __m256i both = _mm256_loadu_si256(p);
+    *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+    *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)));
 }
 
-/* The transpose leaves the even lanes in the lower half, the odd ones in the upper. */
-INLINE vf vf_order(vf a)
+INLINE void vr_load_bf16_n(const void *p, vr *even, vr *odd, int n)
 {
-    return _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+    char part[4 * LANES] = {0};
+    memcpy(part, p, (size_t)n * 2);
+    vr_load_bf16(part, even, odd);
 }
 
-INLINE vf vf_unorder(vf a)
+INLINE void vr_store_bf16(void *p, vr even, vr odd)
 {
-    return _mm256_permutevar8x32_ps(a, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    __m256i low = _mm256_srli_epi32(round_bf16(even), 16);
+    _mm256_storeu_si256(p, _mm256_blend_epi16(low, round_bf16(odd), 0xaa));
 }
 
-INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
+INLINE void vr_store_bf16_n(void *p, vr even, vr odd, int n)
 {
-    EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
-    transpose(column);
+    char part[4 * LANES];
+    vr_store_bf16(part, even, odd);
+    memcpy(p, part, (size_t)n * 2);
 }
 
-INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
+INLINE void vr_copy(char *to, const char *from)
 {
-    vf r[4] = {column[0], column[1], column[2], column[3]};
-    transpose(r);
-    EACH (i, 4) vf_store(p + i * VL * (int)cc1d_dtype_size(dtype), dtype, r[i]);
+    _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)from));
+}
+
+INLINE void vr_unzip(vr a, vr b, vr *even, vr *odd)
+{
+    __m256d e = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
+    __m256d o = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0xdd));
+    *even = _mm256_castpd_ps(_mm256_permute4x64_pd(e, 0xd8));
+    *odd = _mm256_castpd_ps(_mm256_permute4x64_pd(o, 0xd8));
+}
+
+/* n being odd, no two of the elements wanted lie in the same lane of their registers. */
+INLINE vr vr_pick(const vr *v, const int n, const int j)
+{
+    const lanes i = {0, 1, 2, 3, 4, 5, 6, 7};
+    vr all = v[0];
+    EACH (k, n - 1) {
+        const lanes here = ((k + 1) * LANES + i) % n == j;
+        all = _mm256_blendv_ps(all, v[k + 1], _mm256_castsi256_ps((__m256i)here));
+    }
+    return _mm256_permutevar8x32_ps(all, (__m256i)(i * n + j));
 }
 
 /* A NaN in b stays one, in these two. */
-INLINE vf vf_max(vf a, vf b)
+INLINE vr vr_max(vr a, vr b)
 {
     return _mm256_max_ps(a, b);
 }
 
-INLINE vf vf_min(vf a, vf b)
+INLINE vr vr_min(vr a, vr b)
 {
     return _mm256_min_ps(a, b);
 }
 
-INLINE vf vf_scale(vf p, vf magic, vf n)
+INLINE vr vr_exponent(vr a)
 {
-    (void)n; /* stands in the low bits of magic too */
-    __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(magic), 23);
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(p), exponent));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 23));
 }
 
-INLINE vf vf_reciprocal(vf a)
+INLINE vr vr_reciprocal(vr a)
 {
-    return _mm256_div_ps(vf_set(1), a);
+    return _mm256_div_ps(vr_set(1), a);
 }
 
 #define ISA cc1d_avx2
 #define ISA_NAME "avx2"
 #define ISA_FEATURES (CC1D_avx2 | CC1D_fma | CC1D_f16c)
+#include "pair.inc.h"
 #include "sigmoid.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"

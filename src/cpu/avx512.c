@@ -23,35 +23,36 @@
 
 #include "vector.inc.h"
 
-enum { VL = 16 };
-typedef __m512 vf;
+#define BF16_PAIRS 1
+enum { LANES = 16, GROUP = 8 };
+typedef __m512 vr;
 
-INLINE vf vf_set(float a)
+INLINE vr vr_set(float a)
 {
     return _mm512_set1_ps(a);
 }
 
-INLINE vf vf_add(vf a, vf b)
+INLINE vr vr_add(vr a, vr b)
 {
     return _mm512_add_ps(a, b);
 }
 
-INLINE vf vf_sub(vf a, vf b)
+INLINE vr vr_sub(vr a, vr b)
 {
     return _mm512_sub_ps(a, b);
 }
 
-INLINE vf vf_mul(vf a, vf b)
+INLINE vr vr_mul(vr a, vr b)
 {
     return _mm512_mul_ps(a, b);
 }
 
-INLINE vf vf_fma(vf a, vf b, vf c)
+INLINE vr vr_fma(vr a, vr b, vr c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
 
-INLINE float vf_sum(vf a)
+INLINE float vr_sum(vr a)
 {
     return _mm512_reduce_add_ps(a);
 }
@@ -61,23 +62,24 @@ INLINE __mmask16 first(int n)
     return (__mmask16)((1u << n) - 1);
 }
 
-INLINE vf vf_keep(vf a, int n)
+INLINE vr vr_keep(vr a, int n)
 {
     return _mm512_maskz_mov_ps(first(n), a);
 }
 
-INLINE vf vf_keep_bits(vf a, const uint8_t *masks, int bits)
+INLINE vr vr_keep_bits(vr a, const uint8_t *masks, const int step, int bits)
 {
-    __m512i m = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)masks));
+    __m512i m = step == 1 ? _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)masks))
+                          : _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)masks));
     return _mm512_maskz_mov_ps(_mm512_test_epi32_mask(m, _mm512_set1_epi32(bits)), a);
 }
 
-INLINE vf vf_shift(vf prev, vf cur, int k)
+INLINE vr vr_shift(vr prev, vr cur, int k)
 {
     __m512i p = _mm512_castps_si512(prev), c = _mm512_castps_si512(cur);
     switch (k) {
 #define CASE(k) \
-    case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, VL - k));
+    case k: return _mm512_castsi512_ps(_mm512_alignr_epi32(c, p, LANES - k));
         CASE(1)
         CASE(2)
         CASE(3)
@@ -93,129 +95,159 @@ INLINE vf vf_shift(vf prev, vf cur, int k)
         CASE(14)
         CASE(15)
 #undef CASE
-    case VL: return prev;
+    case LANES: return prev;
     default: return cur;
     }
 }
 
-INLINE vf from_bf16(__m256i h)
+/* Rounds to bf16, in the upper half of each lane; a NaN is cut off. */
+INLINE __m512i round_bf16(vr a)
 {
+    __m512i u = _mm512_castps_si512(a);
+    __mmask16 number = _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q);
+    __mmask16 odd = _mm512_mask_test_epi32_mask(number, u, _mm512_set1_epi32(0x10000));
+    u = _mm512_mask_add_epi32(u, number, u, _mm512_set1_epi32(0x7fff));
+    return _mm512_mask_add_epi32(u, odd, u, _mm512_set1_epi32(1));
+}
+
+INLINE __m256i to_16(vr a, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT16)
+        return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(a), 16));
+}
+
+INLINE vr from_16(__m256i h, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT16) return _mm512_cvtph_ps(h);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
-INLINE __m256i to_bf16(vf a)
-{
-    __m512i u = _mm512_castps_si512(a), one = _mm512_set1_epi32(1);
-    __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), one);
-    __m512i r = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    r = _mm512_mask_mov_epi32(r, _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q),
-                              _mm512_set1_epi32(0x7fc00000));
-    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16));
-}
-
-enum { NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC };
-
-INLINE vf vf_load(const void *p, causal_conv1d_dtype dtype)
+INLINE vr vr_load(const void *p, causal_conv1d_dtype dtype)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm512_loadu_ps(p);
-    __m256i h = _mm256_loadu_si256(p);
-    return dtype == CAUSAL_CONV1D_BFLOAT16 ? from_bf16(h) : _mm512_cvtph_ps(h);
+    return from_16(_mm256_loadu_si256(p), dtype);
 }
 
-INLINE vf vf_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+INLINE vr vr_load_n(const void *p, causal_conv1d_dtype dtype, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm512_maskz_loadu_ps(first(n), p);
-    __m256i h = _mm256_maskz_loadu_epi16(first(n), p);
-    return dtype == CAUSAL_CONV1D_BFLOAT16 ? from_bf16(h) : _mm512_cvtph_ps(h);
+    return from_16(_mm256_maskz_loadu_epi16(first(n), p), dtype);
 }
 
-INLINE void vf_store(void *p, causal_conv1d_dtype dtype, vf a)
+INLINE void vr_store(void *p, causal_conv1d_dtype dtype, vr a)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm512_storeu_ps(p, a);
     else
-        _mm256_storeu_si256(p, dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
-                                                               : _mm512_cvtps_ph(a, NEAREST));
+        _mm256_storeu_si256(p, to_16(a, dtype));
 }
 
-INLINE void vf_store_n(void *p, causal_conv1d_dtype dtype, vf a, int n)
+INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32)
         _mm512_mask_storeu_ps(p, first(n), a);
     else
-        _mm256_mask_storeu_epi16(p, first(n),
-                                 dtype == CAUSAL_CONV1D_BFLOAT16 ? to_bf16(a)
-                                                                 : _mm512_cvtps_ph(a, NEAREST));
+        _mm256_mask_storeu_epi16(p, first(n), to_16(a, dtype));
 }
 
-/* In each 128-bit lane of four vectors, the 4 x 4 transpose. */
-INLINE void transpose(vf *r)
+INLINE __m512i upper_halves(void)
 {
-    vf a = _mm512_unpacklo_ps(r[0], r[1]), b = _mm512_unpackhi_ps(r[0], r[1]);
-    vf c = _mm512_unpacklo_ps(r[2], r[3]), d = _mm512_unpackhi_ps(r[2], r[3]);
-    r[0] = _mm512_shuffle_ps(a, c, 0x44), r[1] = _mm512_shuffle_ps(a, c, 0xee);
-    r[2] = _mm512_shuffle_ps(b, d, 0x44), r[3] = _mm512_shuffle_ps(b, d, 0xee);
+    return _mm512_set1_epi32((int)0xffff0000);
 }
 
-/* The transpose leaves lane 4 * i + j where 4 * j + i should be. */
-INLINE vf vf_order(vf a)
+INLINE void split_bf16(__m512i both, vr *even, vr *odd)
 {
-    return _mm512_permutexvar_ps(
-        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), a);
+    *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+    *odd = _mm512_castsi512_ps(_mm512_and_si512(both, upper_halves()));
 }
 
-INLINE vf vf_unorder(vf a)
+INLINE __m512i join_bf16(vr even, vr odd)
 {
-    return vf_order(a);
+    __m512i low = _mm512_srli_epi32(round_bf16(even), 16); /* 0xca: a ? b : c */
+    return _mm512_ternarylogic_epi32(upper_halves(), round_bf16(odd), low, 0xca);
 }
 
-INLINE void vf_load4(const char *p, causal_conv1d_dtype dtype, vf *column)
+INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)
 {
-    EACH (i, 4) column[i] = vf_load(p + i * VL * (int)cc1d_dtype_size(dtype), dtype);
-    transpose(column);
+    split_bf16(_mm512_loadu_si512(p), even, odd);
 }
 
-INLINE void vf_store4(char *p, causal_conv1d_dtype dtype, const vf *column)
+INLINE void vr_load_bf16_n(const void *p, vr *even, vr *odd, int n)
 {
-    vf r[4] = {column[0], column[1], column[2], column[3]};
-    transpose(r);
-    EACH (i, 4) {
-        char *q = p + i * VL * (int)cc1d_dtype_size(dtype);
-        if (dtype == CAUSAL_CONV1D_BFLOAT16)
-            _mm256_storeu_si256((__m256i *)q, _mm512_cvtepi32_epi16(_mm512_srli_epi32(
-                                                  _mm512_castps_si512(r[i]), 16)));
-        else
-            vf_store(q, dtype, r[i]);
+    split_bf16(_mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1), p), even, odd);
+}
+
+INLINE void vr_store_bf16(void *p, vr even, vr odd)
+{
+    _mm512_storeu_si512(p, join_bf16(even, odd));
+}
+
+INLINE void vr_store_bf16_n(void *p, vr even, vr odd, int n)
+{
+    _mm512_mask_storeu_epi16(p, (__mmask32)((UINT64_C(1) << n) - 1), join_bf16(even, odd));
+}
+
+INLINE void vr_copy(char *to, const char *from)
+{
+    _mm256_storeu_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
+}
+
+/* Lane i holds i * n + j. */
+INLINE __m512i places(int n, int j)
+{
+    const __m512i i = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_mullo_epi32(i, _mm512_set1_epi32(n)), _mm512_set1_epi32(j));
+}
+
+INLINE void vr_unzip(vr a, vr b, vr *even, vr *odd)
+{
+    *even = _mm512_permutex2var_ps(a, places(2, 0), b);
+    *odd = _mm512_permutex2var_ps(a, places(2, 1), b);
+}
+
+/* Two registers at a time; the instruction takes a place modulo 32. */
+INLINE vr vr_pick(const vr *v, const int n, const int j)
+{
+    const __m512i from = places(n, j);
+    vr r = n == 1 ? v[0] : _mm512_permutex2var_ps(v[0], from, v[1]);
+    EACH (k, n / 2) {
+        unsigned here = 0;
+        EACH (i, LANES) here |= (unsigned)((i * n + j) / (2 * LANES) == k + 1) << i;
+        const vr second = 2 * k + 3 < n ? v[2 * k + 3] : v[2 * k + 2];
+        r = _mm512_mask_mov_ps(r, (__mmask16)here,
+                               _mm512_permutex2var_ps(v[2 * k + 2], from, second));
     }
+    return r;
 }
 
 /* A NaN in b stays one, in these two. */
-INLINE vf vf_max(vf a, vf b)
+INLINE vr vr_max(vr a, vr b)
 {
     return _mm512_max_ps(a, b);
 }
 
-INLINE vf vf_min(vf a, vf b)
+INLINE vr vr_min(vr a, vr b)
 {
     return _mm512_min_ps(a, b);
 }
 
-INLINE vf vf_scale(vf p, vf magic, vf n)
+INLINE vr vr_exponent(vr a)
 {
-    (void)magic;
-    return _mm512_scalef_ps(p, n);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(a), 23));
 }
 
-INLINE vf vf_reciprocal(vf a)
+INLINE vr vr_reciprocal(vr a)
 {
-    vf r = _mm512_rcp14_ps(a);
-    return vf_fma(r, _mm512_fnmadd_ps(a, r, vf_set(1)), r);
+    vr r = _mm512_rcp14_ps(a);
+    return vr_fma(r, _mm512_fnmadd_ps(a, r, vr_set(1)), r);
 }
 
 #define ISA cc1d_avx512
 #define ISA_NAME "avx512"
 #define ISA_FEATURES \
     (CC1D_avx2 | CC1D_fma | CC1D_f16c | CC1D_avx512f | CC1D_avx512bw | CC1D_avx512vl)
+#include "pair.inc.h"
 #include "sigmoid.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"

@@ -21,12 +21,18 @@ static const cc1d_isa scalar = {"scalar", 0, scalar_kernels};
 #ifdef CC1D_X86
 extern const cc1d_isa cc1d_avx2, cc1d_avx512;
 #endif
+#ifdef CC1D_AARCH64
+extern const cc1d_isa cc1d_neon, cc1d_neon_bf16;
+#endif
 
 const cc1d_isa *const cc1d_isas[] = {
 #ifdef CC1D_X86
-    &cc1d_avx512, &cc1d_avx2,
+    &cc1d_avx512,    &cc1d_avx2,
 #endif
-    &scalar, NULL};
+#ifdef CC1D_AARCH64
+    &cc1d_neon_bf16, &cc1d_neon,
+#endif
+    &scalar,         NULL};
 
 const cc1d_isa *cc1d_best_isa(void)
 {

@@ -45,6 +45,37 @@ static unsigned leaf7_b(uint32_t mask)
 #define HAS_avx512vl false
 #endif
 
+#ifdef CC1D_AARCH64
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_bf16(void)
+{
+    return getauxval(AT_HWCAP2) >> 14 & 1; /* HWCAP2_BF16, which older headers lack */
+}
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has_bf16(void)
+{
+    int yes = 0;
+    size_t size = sizeof yes;
+    return !sysctlbyname("hw.optional.arm.FEAT_BF16", &yes, &size, NULL, 0) && yes;
+}
+#else
+static bool has_bf16(void)
+{
+    return false;
+}
+#endif
+
+#define HAS_neon true /* a part of every aarch64 that runs an operating system */
+#define HAS_bf16 has_bf16()
+#else
+#define HAS_neon false
+#define HAS_bf16 false
+#endif
+
 /* Whether name is an entry of list, whose entries are separated by commas or spaces. */
 static bool listed(const char *list, const char *name)
 {

@@ -6,10 +6,13 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CC1D_X86 1
+#elif defined(__aarch64__) && defined(__GNUC__) && defined(__ORDER_LITTLE_ENDIAN__) && \
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define CC1D_AARCH64 1
 #endif
 
 /* X(name as in CAUSAL_CONV1D_HIDE) */
-#define CC1D_FEATURES(X) X(avx2) X(fma) X(f16c) X(avx512f) X(avx512bw) X(avx512vl)
+#define CC1D_FEATURES(X) X(avx2) X(fma) X(f16c) X(avx512f) X(avx512bw) X(avx512vl) X(neon) X(bf16)
 
 enum {
 #define X(name) CC1D_INDEX_##name,

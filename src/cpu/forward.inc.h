@@ -9,56 +9,73 @@ INLINE vf convolve(const vf *tap, const vf *w, const int W)
     return v;
 }
 
-INLINE void load_or_part(vf *v, const char *p, causal_conv1d_dtype dtype, int64_t n)
-{
-    *v = n >= VL ? vf_load(p, dtype) : vf_load_n(p, dtype, (int)n);
-}
-
-INLINE void store_or_part(char *p, causal_conv1d_dtype dtype, vf v, int64_t n)
-{
-    if (n >= VL)
-        vf_store(p, dtype, v);
-    else
-        vf_store_n(p, dtype, v, (int)n);
-}
-
 /* The taps of the vector cur, which follows prev in a row of time. */
-INLINE void shift_taps(vf *tap, vf prev, vf cur, const int W)
+INLINE void shift_taps(vf *tap, vf prev, vf cur, const causal_conv1d_dtype dtype, const int W)
 {
-    EACH (k, W) tap[k] = vf_shift(prev, cur, W - 1 - k);
+    EACH (k, W) tap[k] = vf_shift(prev, cur, dtype, W - 1 - k);
 }
 
 /* The vector before time t of a row that starts at x. */
 INLINE vf history(const cc1d_args *args, const cc1d_sequence *s, int64_t d, const char *x,
                   causal_conv1d_dtype dtype, const int W, int64_t t)
 {
+    const int VL = vl(dtype);
     assert(t == 0 || t >= VL);
-    if (t) return vf_load(x + (t - VL) * (int64_t)cc1d_dtype_size(dtype), dtype);
+    if (t) return vf_load(x + (t - VL) * (int64_t)cc1d_dtype_size(dtype), dtype, VL);
     if (!args->states.dtype) return vf_set(0);
-    float row[VL] = {0};
-    EACH (j, W - 1) row[VL - (W - 1) + j] = load_scalar(state_at(args, s, d, j, dtype), dtype);
-    return vf_load(row, CAUSAL_CONV1D_FLOAT32);
+    float row[MAX_VL] = {0};
+    EACH (j, W - 1)
+        row[place(VL - (W - 1) + j, dtype)] = load_scalar(state_at(args, s, d, j, dtype), dtype);
+    return vf_get(row, dtype);
 }
 
 enum { ALL_TAPS = 0xff };
 
-/* Whether each of VL masks says that all W taps count. */
-INLINE bool all_full(const uint8_t *masks, const int W)
+/* Whether each of a vector's masks says that all W taps count. */
+INLINE bool all_full(const uint8_t *masks, const causal_conv1d_dtype dtype, const int W)
 {
     const uint64_t full = ((1u << W) - 1) * UINT64_C(0x0101010101010101);
     uint64_t any = 0, word;
-    EACH (i, VL / 8) {
+    EACH (i, vl(dtype) / 8) {
         memcpy(&word, masks + 8 * i, 8);
         any |= word ^ full;
     }
     return any == 0;
 }
 
-/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last. */
+/* `vectors` vectors of times from t on, the last of `last` times, of a row whose vector before is
+ * *prev. */
+INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vectors, int64_t last,
+                              vf *prev, const vf *w, const uint8_t *masks,
+                              const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+{
+    const int64_t step = vl(dtype) * (int64_t)cc1d_dtype_size(dtype);
+    const int64_t offset = t * (int64_t)cc1d_dtype_size(dtype);
+    vf v[GROUP];
+    bool whole = true;
+    EACH (i, vectors) {
+        const int64_t n = i < vectors - 1 ? vl(dtype) : last;
+        vf cur = vf_load(x + offset + i * step, dtype, n), tap[CC1D_MAX_WIDTH];
+        shift_taps(tap, *prev, cur, dtype, W);
+        whole = !masks || all_full(masks + t, dtype, W);
+        if (!whole)
+            EACH (k, W) tap[k] = vf_keep_bits(tap[k], dtype, masks + t, 1 << k);
+        v[i] = convolve(tap, w, W);
+        *prev = cur;
+    }
+    if (silu_on) silu(v, vectors, dtype, false);
+    if (!whole) v[0] = vf_keep_bits(v[0], dtype, masks + t, ALL_TAPS);
+    EACH (i, vectors)
+        vf_store(out + offset + i * step, dtype, v[i], i < vectors - 1 ? vl(dtype) : last);
+}
+
+/* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here
+ * as in all kernels most of the work has a loop of its own, where masks are known to be NULL and
+ * vectors to be whole: the compiler then has registers for it. */
 INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
                          const causal_conv1d_dtype dtype, const int W)
 {
-    const int64_t size = (int64_t)cc1d_dtype_size(dtype);
+    const int VL = vl(dtype), G = group(dtype);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);
         const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
@@ -71,35 +88,28 @@ INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
             vf w[CC1D_MAX_WIDTH + 1], prev = history(args, &s, d, x, dtype, W, tile->time_begin);
             load_channel(&args->weight, &args->bias, d, W, channel);
             EACH (k, W + 1) w[k] = vf_set(channel[k]);
-            for (int64_t t = tile->time_begin; t < end; t += VL) {
-                vf cur, v, tap[CC1D_MAX_WIDTH];
-                load_or_part(&cur, x + t * size, dtype, end - t);
-                shift_taps(tap, prev, cur, W);
-                const bool whole = !masks || all_full(masks + t, W);
-                if (!whole)
-                    EACH (k, W) tap[k] = vf_keep_bits(tap[k], masks + t, 1 << k);
-                v = convolve(tap, w, W);
-                if (args->silu) v = silu(v);
-                if (!whole) v = vf_keep_bits(v, masks + t, ALL_TAPS);
-                store_or_part(out + t * size, dtype, v, end - t);
-                prev = cur;
-            }
+            int64_t t = tile->time_begin;
+            for (; !masks && t + G * VL <= end; t += G * VL)
+                forward_time_step(x, out, t, G, VL, &prev, w, NULL, dtype, W, args->silu);
+            for (; t < end; t += VL)
+                forward_time_step(x, out, t, 1, end - t, &prev, w, masks, dtype, W, args->silu);
         }
     }
 }
 
-/* The weights (rows 0..W-1) and bias (row W) of a tile's channels as rows of fp32, 0 behind. */
+/* The weights (rows 0..W-1) and bias (row W) of a tile's channels as rows of fp32, 0 behind.  Such
+ * rows are in the order of the lanes. */
 INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_tile *tile,
-                          const int W, float rows[][CC1D_DIM_TILE])
+                          const causal_conv1d_dtype dtype, const int W, float rows[][CC1D_DIM_TILE])
 {
     int64_t n = tile->dim_end - tile->dim_begin;
     for (int64_t i = 0; i < n; i++) {
         float channel[CC1D_MAX_WIDTH + 1];
         load_channel(weight, bias, tile->dim_begin + i, W, channel);
-        EACH (k, W + 1) rows[k][i] = channel[k];
+        EACH (k, W + 1) rows[k][place(i, dtype)] = channel[k];
     }
-    for (; n % VL != 0; n++)
-        for (int k = 0; k <= W; k++) rows[k][n] = 0;
+    for (; n % vl(dtype) != 0; n++)
+        for (int k = 0; k <= W; k++) rows[k][place(n, dtype)] = 0;
 }
 
 /* The W-1 columns before time 0 of a tile's channels as rows of fp32; rows begin as 0. */
@@ -110,13 +120,14 @@ INLINE void load_states(const cc1d_args *args, const cc1d_sequence *s, const cc1
     if (!args->states.dtype || tile->time_begin > 0) return;
     for (int64_t i = 0; i < n;) {
         const int64_t d = tile->dim_begin + i;
-        if (args->states.stride[1] == 1 && n - i >= VL) {
+        if (args->states.stride[1] == 1 && n - i >= vl(dtype)) {
             EACH (j, W - 1)
-                vf_store(&rows[j][i], CAUSAL_CONV1D_FLOAT32,
-                         vf_load(state_at(args, s, d, j, dtype), dtype));
-            i += VL;
+                vf_put(&rows[j][i], dtype,
+                       vf_load(state_at(args, s, d, j, dtype), dtype, vl(dtype)));
+            i += vl(dtype);
         } else {
-            EACH (j, W - 1) rows[j][i] = load_scalar(state_at(args, s, d, j, dtype), dtype);
+            EACH (j, W - 1)
+                rows[j][place(i, dtype)] = load_scalar(state_at(args, s, d, j, dtype), dtype);
             i++;
         }
     }
@@ -128,9 +139,9 @@ INLINE void load_window(vf *tap, const char *x, int64_t x_step, int64_t t, int64
 {
     EACH (k, W - 1) {
         if (t + k < W - 1)
-            tap[k + 1] = vf_load(states + (t + k) * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+            tap[k + 1] = vf_get(states + (t + k) * CC1D_DIM_TILE, dtype);
         else
-            load_or_part(&tap[k + 1], x + (k - (W - 1)) * x_step, dtype, n);
+            tap[k + 1] = vf_load(x + (k - (W - 1)) * x_step, dtype, n);
     }
 }
 
@@ -147,24 +158,30 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
                               const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
                               const bool silu_on)
 {
-    const uint8_t full = (1 << W) - 1;
+    const int G = group(dtype);
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
-    EACH (k, W + 1) w[k] = vf_load(rows + k * CC1D_DIM_TILE, CAUSAL_CONV1D_FLOAT32);
+    EACH (k, W + 1) w[k] = vf_get(rows + k * CC1D_DIM_TILE, dtype);
     load_window(tap, x, x_step, t, n, states, dtype, W);
-    for (int64_t i = 0; i < times; i++) {
-        vf v;
-        EACH (k, W - 1) tap[k] = tap[k + 1];
-        load_or_part(&tap[W - 1], x + i * x_step, dtype, n);
-        if (!masks || masks[t + i] == full) {
-            v = convolve(tap, w, W);
-        } else {
-            vf seen[CC1D_MAX_WIDTH];
-            mask_window(seen, tap, masks[t + i], W);
-            v = convolve(seen, w, W);
+    int64_t i = 0;
+    for (; !masks && i + G <= times; i += G) {
+        vf v[GROUP];
+        EACH (g, G) {
+            EACH (k, W - 1) tap[k] = tap[k + 1];
+            tap[W - 1] = vf_load(x + (i + g) * x_step, dtype, n);
+            v[g] = convolve(tap, w, W);
         }
-        if (silu_on) v = silu(v);
+        if (silu_on) silu(v, G, dtype, false);
+        EACH (g, G) vf_store(out + (i + g) * out_step, dtype, v[g], n);
+    }
+    for (; i < times; i++) {
+        vf v, seen[CC1D_MAX_WIDTH];
+        EACH (k, W - 1) tap[k] = tap[k + 1];
+        tap[W - 1] = vf_load(x + i * x_step, dtype, n);
+        mask_window(seen, tap, masks ? masks[t + i] : ALL_TAPS, W);
+        v = convolve(seen, w, W);
+        if (silu_on) silu(&v, 1, dtype, false);
         if (masks && masks[t + i] == 0) v = vf_set(0);
-        store_or_part(out + i * out_step, dtype, v, n);
+        vf_store(out + i * out_step, dtype, v, n);
     }
 }
 
@@ -173,10 +190,11 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
 {
     enum { BLOCK = 8 };
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
+    const int VL = vl(dtype);
     const int64_t x_step = args->x.stride[2] * size, out_step = args->out.stride[2] * size;
     float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE], states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];
     assert(dim <= CC1D_DIM_TILE);
-    load_channels(&args->weight, &args->bias, tile, W, rows);
+    load_channels(&args->weight, &args->bias, tile, dtype, W, rows);
     memset(states, 0, (W - 1) * sizeof *states);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);
@@ -188,7 +206,11 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
             const char *x = at(&args->x, dtype, s.batch, tile->dim_begin, s.start + t);
             char *out = at(&args->out, dtype, s.batch, tile->dim_begin, s.start + t);
             int64_t times = end - t < BLOCK ? end - t : BLOCK;
-            for (int64_t i = 0; i < dim; i += VL)
+            int64_t i = 0;
+            for (; !masks && i + VL <= dim; i += VL)
+                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
+                                  &rows[0][i], &states[0][i], NULL, dtype, W, args->silu);
+            for (; i < dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, dim - i,
                                   &rows[0][i], &states[0][i], masks, dtype, W, args->silu);
         }

@@ -1,7 +1,13 @@
-/* The instances of the algorithms, and the ISA's table.  ISA, ISA_NAME, ISA_FEATURES are set. */
+/* The instances of the algorithms, and the ISA's table.  ISA, ISA_NAME, ISA_FEATURES are set; with
+ * ONLY_BF16 also OTHER_KERNELS, the function that has those of the other dtypes. */
 
 #define LAYOUTS(X, W, dtype) X(TIME, time, dtype, W) X(DIM, dim, dtype, W)
-#define INSTANCES(X, W) LAYOUTS(X, W, FLOAT32) LAYOUTS(X, W, FLOAT16) LAYOUTS(X, W, BFLOAT16)
+#ifdef ONLY_BF16
+#define DTYPES(X, W) X(W, BFLOAT16)
+#else
+#define DTYPES(X, W) X(W, FLOAT32) X(W, FLOAT16) X(W, BFLOAT16)
+#define OTHER_KERNELS(variant) ((void)(variant), (cc1d_kernels){0})
+#endif
 
 #define DEFINE(LAYOUT, layout, dtype, W)                                                        \
     static void forward_##layout##_##dtype##_##W(const cc1d_args *args, const cc1d_tile *tile)  \
@@ -18,22 +24,22 @@
     {                                                                              \
         update_dim(args, tile, CAUSAL_CONV1D_##dtype, W);                          \
     }
-#define DEFINE_WIDTH(W)  \
-    INSTANCES(DEFINE, W) \
-    DEFINE_UPDATE(W, FLOAT32) DEFINE_UPDATE(W, FLOAT16) DEFINE_UPDATE(W, BFLOAT16)
+#define DEFINE_LAYOUTS(W, dtype) LAYOUTS(DEFINE, W, dtype) DEFINE_UPDATE(W, dtype)
+#define DEFINE_WIDTH(W) DTYPES(DEFINE_LAYOUTS, W)
 CC1D_WIDTHS(DEFINE_WIDTH)
 
 #define CASE(LAYOUT, layout, dtype, W)                                                             \
     case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W):                                    \
         return (cc1d_kernels){forward_##layout##_##dtype##_##W, backward_##layout##_##dtype##_##W, \
                               update_##dtype##_##W};
-#define CASE_WIDTH(W) INSTANCES(CASE, W)
+#define CASE_LAYOUTS(W, dtype) LAYOUTS(CASE, W, dtype)
+#define CASE_WIDTH(W) DTYPES(CASE_LAYOUTS, W)
 
 static cc1d_kernels kernels(int64_t variant)
 {
     switch (variant) {
         CC1D_WIDTHS(CASE_WIDTH)
-    default: return (cc1d_kernels){0};
+    default: return OTHER_KERNELS(variant);
     }
 }
 

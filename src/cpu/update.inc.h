@@ -1,87 +1,148 @@
 /* One step of decoding over an ISA vocabulary: T = 1, channels contiguous in x and out, states of L
  * = W or W-1 contiguous columns.  One pass: a vector of channels reads its states, taps and input,
- * writes its output and the states moved on by one column.  Taps are added as in the forward. */
+ * writes its output, moves its states on by one column.  Taps are added as in the forward. */
 
-/* The n <= VL rows [n][columns] at p, as `columns` vectors over the rows; lanes beyond are 0. */
-INLINE void load_columns(const char *p, causal_conv1d_dtype dtype, int64_t n, const int columns,
-                         vf *column)
+/* Halves every one of the streams of `stride` registers each that v[0..n) is made of, into its
+ * elements of even and of odd place. */
+INLINE void unzip_streams(vr *v, const int n, const int stride)
 {
-    if (columns == 4 && n >= VL) {
-        vf_load4(p, dtype, column);
-        return;
+    vr t[2 * CC1D_MAX_WIDTH];
+    EACH (i, n / 2) {
+        const int stream = 2 * i / stride * stride, k = i % (stride / 2);
+        vr_unzip(v[2 * i], v[2 * i + 1], &t[stream + k], &t[stream + stride / 2 + k]);
     }
-    float rows[CC1D_MAX_WIDTH][VL] = {{0}};
-    for (int64_t i = 0; i < n; i++)
-        EACH (j, columns)
-            rows[j][i] =
-                load_scalar(p + (i * columns + j) * (int64_t)cc1d_dtype_size(dtype), dtype);
-    EACH (j, columns) column[j] = vf_order(vf_load(rows[j], CAUSAL_CONV1D_FLOAT32));
+    EACH (i, n) v[i] = t[i];
 }
 
-INLINE void store_columns(char *p, causal_conv1d_dtype dtype, int64_t n, const int columns,
-                          const vf *column)
+/* The registers v[0..n), a row of LANES * n elements, become the n columns of the LANES x n matrix
+ * that the row is: halved as often as n is even, then picked from the odd rest. */
+INLINE void deinterleave(vr *v, const int n)
 {
-    if (columns == 4 && n >= VL) {
-        vf_store4(p, dtype, column);
-        return;
+    const int streams = n & -n, odd = n / streams;
+    vr t[CC1D_MAX_WIDTH];
+    if (streams >= 2) unzip_streams(v, n, n);
+    if (streams >= 4) unzip_streams(v, n, n / 2);
+    if (streams >= 8) unzip_streams(v, n, n / 4);
+    EACH (j, n) {
+        const int low = j % streams; /* its bits, reversed, number the stream that has column j */
+        const int stream = streams >= 8   ? (low & 1) * 4 + (low & 2) + low / 4
+                           : streams >= 4 ? low % 2 * 2 + low / 2
+                                          : low;
+        const vr *from = v + stream * odd;
+        t[j] = odd == 1 ? from[0] : vr_pick(from, odd, j / streams);
     }
-    float rows[CC1D_MAX_WIDTH][VL];
-    EACH (j, columns) vf_store(rows[j], CAUSAL_CONV1D_FLOAT32, vf_unorder(column[j]));
-    for (int64_t i = 0; i < n; i++)
-        EACH (j, columns)
-            store_scalar(p + (i * columns + j) * (int64_t)cc1d_dtype_size(dtype), dtype,
-                         rows[j][i]);
+    EACH (j, n) v[j] = t[j];
 }
 
-/* Weights and bias of the n channels from d on, of any dtype and strides. */
-INLINE void load_taps(const cc1d_args *args, int64_t d, int64_t n, const int W, vf *w)
+/* The rows [n][columns] at p, of dtype `source`, as `columns` vectors over the rows in the order
+ * of the lanes of `dtype`; rows from n on are 0. */
+INLINE void load_columns(const char *p, const causal_conv1d_dtype source, int64_t n,
+                         const causal_conv1d_dtype dtype, const int columns, vf *column)
 {
-    const tensor *weight = &args->weight, *bias = &args->bias;
-    const causal_conv1d_dtype dtype = weight->dtype;
-    const bool packed = weight->stride[1] == 1 && weight->stride[0] == W;
-    if (packed && dtype == CAUSAL_CONV1D_FLOAT32) {
-        load_columns(at(weight, dtype, d, 0, 0), CAUSAL_CONV1D_FLOAT32, n, W, w);
-    } else if (packed && dtype == CAUSAL_CONV1D_BFLOAT16) {
-        load_columns(at(weight, dtype, d, 0, 0), CAUSAL_CONV1D_BFLOAT16, n, W, w);
-    } else {
-        float rows[CC1D_MAX_WIDTH][VL] = {{0}};
-        for (int64_t i = 0; i < n; i++)
-            for (int k = 0; k < W; k++)
-                rows[k][i] =
-                    load_float(weight, (d + i) * weight->stride[0] + k * weight->stride[1]);
-        EACH (k, W) w[k] = vf_order(vf_load(rows[k], CAUSAL_CONV1D_FLOAT32));
+    const int64_t size = (int64_t)cc1d_dtype_size(source), VL = vl(dtype), step = LANES * size;
+    char rows[MAX_VL * CC1D_MAX_WIDTH * sizeof(float)];
+    if (n < VL) {
+        memset(rows, 0, (size_t)(VL * columns * size));
+        memcpy(rows, p, (size_t)(n * columns * size));
+        p = rows;
     }
-    if (bias->dtype == CAUSAL_CONV1D_FLOAT32 && bias->stride[0] == 1) {
-        load_or_part(&w[W], at(bias, bias->dtype, d, 0, 0), CAUSAL_CONV1D_FLOAT32, n);
-    } else if (bias->dtype == CAUSAL_CONV1D_BFLOAT16 && bias->stride[0] == 1) {
-        load_or_part(&w[W], at(bias, bias->dtype, d, 0, 0), CAUSAL_CONV1D_BFLOAT16, n);
-    } else {
-        float row[VL] = {0};
-        for (int64_t i = 0; bias->dtype && i < n; i++)
-            row[i] = load_float(bias, (d + i) * bias->stride[0]);
-        w[W] = vf_load(row, CAUSAL_CONV1D_FLOAT32);
+    vr v[2 * CC1D_MAX_WIDTH];
+    if (!is_pair(dtype)) {
+        EACH (i, columns) v[i] = vr_load(p + i * step, source);
+        deinterleave(v, columns);
+        EACH (j, columns) column[j] = (vf){v[j], vr_set(0)};
+        return;
     }
-    w[W] = vf_order(w[W]);
+    /* Channels 2c and 2c+1 as one row of 2 * columns: its columns of even place, then of odd. */
+#if BF16_PAIRS
+    EACH (i, columns) {
+        if (source == CAUSAL_CONV1D_BFLOAT16)
+            vr_load_bf16(p + 2 * i * step, &v[i], &v[columns + i]);
+        else
+            vr_unzip(vr_load(p + 2 * i * step, source), vr_load(p + (2 * i + 1) * step, source),
+                     &v[i], &v[columns + i]);
+    }
+#endif
+    deinterleave(v, columns);
+    deinterleave(v + columns, columns);
+    EACH (j, columns) {
+        const int k = columns + j;
+        column[j] = (vf){v[j % 2 * columns + j / 2], v[k % 2 * columns + k / 2]};
+    }
+}
+
+/* Columns of weight or bias, of any dtype and strides, for the n channels from d on. */
+INLINE void load_parameter(const tensor *t, int64_t d, int64_t n, const causal_conv1d_dtype dtype,
+                           const int columns, vf *column)
+{
+    const char *p = (const char *)t->data + d * t->stride[0] * (int64_t)cc1d_dtype_size(t->dtype);
+    const bool packed = t->stride[0] == columns && (columns == 1 || t->stride[1] == 1);
+    if (packed && t->dtype == CAUSAL_CONV1D_FLOAT32) {
+        load_columns(p, CAUSAL_CONV1D_FLOAT32, n, dtype, columns, column);
+    } else if (packed && t->dtype == CAUSAL_CONV1D_BFLOAT16) {
+        load_columns(p, CAUSAL_CONV1D_BFLOAT16, n, dtype, columns, column);
+    } else if (packed && t->dtype == CAUSAL_CONV1D_FLOAT16) {
+        load_columns(p, CAUSAL_CONV1D_FLOAT16, n, dtype, columns, column);
+    } else {
+        float rows[MAX_VL * CC1D_MAX_WIDTH];
+        n = n < vl(dtype) ? n : vl(dtype);
+        for (int64_t i = 0; t->dtype && i < n * columns; i++)
+            rows[i] = load_float(t, (d + i / columns) * t->stride[0] + i % columns * t->stride[1]);
+        load_columns((char *)rows, CAUSAL_CONV1D_FLOAT32, t->dtype ? n : 0, dtype, columns, column);
+    }
+}
+
+/* The rows [n][L] at p lose their first column and get x as their last: everything moves by one
+ * element, then x is put in its places. */
+INLINE void move_on(char *p, const char *x, int64_t n, const causal_conv1d_dtype dtype, const int L)
+{
+    const int64_t size = (int64_t)cc1d_dtype_size(dtype), bytes = n * L * size, step = 2 * LANES;
+    char *last = p + bytes - step;
+    if (n < vl(dtype)) {
+        memmove(p, p + size, (size_t)(bytes - size));
+        for (int64_t i = 0; i < n; i++) memcpy(p + ((i + 1) * L - 1) * size, x + i * size, size);
+        return;
+    }
+    EACH (i, vl(dtype) * L * size / step - 1) vr_copy(p + i * step, p + i * step + size);
+    if (L > 1) vr_copy(last - size, last);
+    for (int64_t i = 0; i < vl(dtype); i += 8, p += 8 * L * size, x += 8 * size)
+        EACH (j, 8) memcpy(p + ((j + 1) * L - 1) * size, x + j * size, size);
+}
+
+/* The convolution before the activation for n channels from d on, and the state's move. */
+INLINE vf update_step(const cc1d_args *args, int64_t b, int64_t state, int64_t d, int64_t n,
+                      const causal_conv1d_dtype dtype, const int W, const int L)
+{
+    vf w[CC1D_MAX_WIDTH + 1], column[CC1D_MAX_WIDTH + 1];
+    char *p = at(&args->states, dtype, state, d, 0);
+    const char *x = at(&args->x, dtype, b, d, 0);
+    load_columns(p, dtype, n, dtype, L, column);
+    column[L] = vf_load(x, dtype, n);
+    load_parameter(&args->weight, d, n, dtype, W, w);
+    load_parameter(&args->bias, d, n, dtype, 1, w + W);
+    move_on(p, x, n, dtype, L);
+    return convolve(column + L - (W - 1), w, W);
 }
 
 INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b,
                        const causal_conv1d_dtype dtype, const int W, const int L)
 {
-    const int64_t state = cc1d_sequence_at(args, b).state;
-    for (int64_t d = tile->dim_begin; d < tile->dim_end; d += VL) {
-        const int64_t n = tile->dim_end - d < VL ? tile->dim_end - d : VL;
-        vf w[CC1D_MAX_WIDTH + 1], column[CC1D_MAX_WIDTH + 1], v = vf_set(0);
-        if (state >= 0) {
-            char *p = at(&args->states, dtype, state, d, 0);
-            load_columns(p, dtype, n, L, column);
-            load_or_part(&column[L], at(&args->x, dtype, b, d, 0), dtype, n);
-            column[L] = vf_order(column[L]);
-            load_taps(args, d, n, W, w);
-            v = convolve(column + L - (W - 1), w, W);
-            if (args->silu) v = silu(v);
-            store_columns(p, dtype, n, L, column + 1);
+    const int64_t state = cc1d_sequence_at(args, b).state, VL = vl(dtype), G = group(dtype);
+    for (int64_t d = tile->dim_begin; d < tile->dim_end; d += G * VL) {
+        const int64_t left = tile->dim_end - d;
+        float values[GROUP * LANES];
+        vf v[GROUP];
+        EACH (i, G) vf_put(values + i * VL, dtype, vf_set(0));
+        for (int64_t i = 0; state >= 0 && i < G && i * VL < left; i++) {
+            const int64_t n = left - i * VL < VL ? left - i * VL : VL;
+            vf_put(values + i * VL, dtype, update_step(args, b, state, d + i * VL, n, dtype, W, L));
         }
-        store_or_part(at(&args->out, dtype, b, d, 0), dtype, vf_unorder(v), n);
+        EACH (i, G) v[i] = vf_get(values + i * VL, dtype);
+        if (args->silu) silu(v, G, dtype, false); /* 0 where there is no state */
+        EACH (i, G) {
+            if (i * VL < left)
+                vf_store(at(&args->out, dtype, b, d + i * VL, 0), dtype, v[i], left - i * VL);
+        }
     }
 }
 

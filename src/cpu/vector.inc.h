@@ -1,21 +1,25 @@
 // clang-format off
 /* What every ISA file includes before its vocabulary: compiler words and tensor access.
  *
- * The vocabulary that an ISA file then defines, over vf, a vector of VL floats, VL >= 8:
- *   vf_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
- *   vf_load vf_store (pointer, dtype)          VL elements, any alignment; dtype is a constant
- *   vf_load_n vf_store_n (.., n)               the first n <= VL, no other byte touched; rest 0
- *   vf_load4 vf_store4 (pointer, dtype, vf[4]) VL rows of 4 elements, a vector for each of the 4, in an
- *                                              order of lanes that suits the ISA; what is stored is
- *                                              exact in dtype
- *   vf_order(a) vf_unorder(a)                  lanes into that order, and back
- *   vf_keep(a, n)                              lanes from n on become 0
- *   vf_keep_bits(a, masks, bits)               lanes i with no bit of `bits` in masks[i] become 0
- *   vf_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur
- *   vf_max vf_min (a, b)                       b if it is NaN
- *   vf_scale(p, magic, n)                      p * 2^n; p in [0.7, 1.42], n an integer in [-126, 126],
- *                                              magic = n + 1.5 * 2^23
- *   vf_reciprocal(a)                           1 / a, a in [1, 2^126]
+ * The vocabulary that an ISA file then defines, over vr, LANES floats, LANES >= 8, of which SiLU does
+ * GROUP at once; pair.inc.h makes of it the vectors that the algorithms are written in:
+ *   vr_set add sub mul fma(a,b,c)=a*b+c sum    arithmetic
+ *   vr_max vr_min (a, b)                       b if it is NaN
+ *   vr_exponent(a)                             2^(k-127), k the low 8 bits of a, from 1 to 254
+ *   vr_reciprocal(a)                           1 / a, a in [1, 2^127]
+ *   vr_load vr_store (pointer, dtype)          LANES elements, any alignment; dtype is a constant;
+ *                                              what is stored to 16 bits is no signalling NaN
+ *   vr_load_n vr_store_n (.., n)               the first n <= LANES, no other byte touched; rest 0
+ *   vr_copy(to, from)                          2 * LANES bytes
+ *   vr_keep(a, n)                              lanes from n on become 0
+ *   vr_keep_bits(a, masks, step, bits)         lane i becomes 0 if no bit of `bits` is in the number
+ *                                              of `step` bytes, 1 or 2, at masks + step * i
+ *   vr_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur; k <= LANES
+ *   vr_unzip(a, b, &even, &odd)                elements of the row a,b
+ *   vr_pick(v, n, j)                           lane i is element i*n+j of the row v[0],..,v[n-1]; n odd
+ * and where BF16_PAIRS is 1, over 2 * LANES bf16 elements, those of even place in one register and
+ * those of odd place in the other, with no lane crossed:
+ *   vr_load_bf16 vr_store_bf16 vr_load_bf16_n vr_store_bf16_n
  */
 // clang-format on
 #include <assert.h>

@@ -3,27 +3,30 @@
 //
 //   out[b,d,t] = act(bias[d] + sum_k weight[d,k] * x[b,d,t-(W-1)+k]),   k = 0..W-1
 //
-// The work is bound by memory: every kernel reads its inputs once and keeps taps, window and sums in
-// registers.  Why it is built so:
+// The work is bound by memory: every kernel reads its inputs once and keeps taps, window and sums
+// in registers.  Why it is built so:
 //
-// - A thread moves 16 bytes at a time, and neighbours in a SIMD group move neighbouring 16 bytes: the
-//   widest access of an Apple GPU core, and full cache lines (Metal Feature Set Tables; "Optimize Metal
-//   Performance for Apple silicon Macs", WWDC 2020).  Where rows do not lie on 16 bytes, or have
-//   other strides, VECTOR is 1 and the same kernels move single elements.
-// - Two kernels, by the dimension that is contiguous: `.._time` puts neighbouring times into a
-//   thread and into its SIMD group, `.._dim` neighbouring channels, and walks along the time.
-// - The window's overlap of W-1 is read again from the cache instead of through threadgroup memory: there
-//   is no barrier in forward, and groups of any size and shape will do.
-// - Backward exchanges g = dout * act'(v) between the 32 lanes of a SIMD group by shuffles, and leaves partial
-//   sums of dweight and dbias that `reduce` adds in a fixed order: no atomics, the same bits each time.
-// - Offsets are 32 bits wide unless the tensors need 64 (INDEX): Apple GPUs multiply 64-bit integers in
-//   several steps.
-// - Accumulators are float; there is no double.  The one transcendental is precise::exp, whose argument
-//   is held to where nothing overflows, so the compiler's fast math, under which infinities may be
-//   ignored, changes no finite result beyond rounding.
+// - There are two ways through a tensor, by the dimension that is contiguous.  `.._time` gives a
+//   thread neighbouring times, 16 bytes of them: the widest access of an Apple GPU core ("Optimize
+//   Metal Performance for Apple silicon Macs", WWDC 2020).  `.._dim` gives it neighbouring channels
+//   and walks along the time.  Either way the 32 lanes of a SIMD group move neighbouring memory.
+//   Where rows do not lie on the size of an access, or have other strides, VECTOR is 1, and the
+//   same kernels move single elements.
+// - Several vectors of a thread are under way at a time (ROWS): fetched as they lie in memory, and
+//   unpacked where they are used.
+// - The window's overlap of W-1 is read again, from the cache, or comes from the neighbouring lane
+//   by a shuffle.  Forward has no barrier, so groups of any size and shape will do.
+// - Backward leaves partial sums of dweight and dbias that `reduce` adds in a fixed order: no
+//   atomics, the same bits each time.
+// - Offsets are 32 bits wide unless the tensors need 64 (INDEX): Apple GPUs multiply 64-bit
+//   integers in several steps.
+// - Accumulators are float; there is no double.  The one transcendental is precise::exp, whose
+//   argument is held to where nothing overflows, so the compiler's fast math, under which
+//   infinities may be ignored, changes no finite result beyond rounding.
 //
-// Arguments come as in the table of each kernel: tensors, then `constant long &` numbers, strides in
-// elements; weight (D,W) is contiguous.  An absent tensor has any other one in its place.
+// Arguments are tensors, then `constant long &` numbers, strides in elements; parameter i is slot
+// i. weight (D,W) is contiguous and lies on 16 bytes.  An absent tensor has any other one in its
+// place.
 //
 // One text is compiled per variant, with a preamble that sets these:
 #include <metal_stdlib>
@@ -86,16 +89,18 @@ using namespace metal;
 #ifndef INDEXED // the update has conv_state_indices
 #define INDEXED 0
 #endif
+#ifndef SINGLE // columns of the state in an update of one time, no ring, WIDTH not general; 0: any
+#define SINGLE 0
+#endif
 
 #define WANTED(kernel) (KERNEL == CC1D_ALL || KERNEL == kernel)
 #define GENERAL (WIDTH < CC1D_GPU_MIN_WIDTH || WIDTH > CC1D_GPU_MAX_WIDTH)
 
 typedef INDEX offset;
 
-// ---- Elements, single and in 32-bit words -----------------------------------------------------------
+// ---- Elements, single and in 32-bit words -------------------------------------------------------
 
-template <typename T>
-struct Word {
+template <typename T> struct Word {
     enum { COUNT = 2 };
     static void unpack(uint word, thread float *to)
     {
@@ -109,47 +114,95 @@ struct Word {
     }
 };
 
-template <>
-struct Word<float> {
+template <> struct Word<float> {
     enum { COUNT = 1 };
-    static void unpack(uint word, thread float *to) { to[0] = as_type<float>(word); }
-    static uint pack(thread const float *from) { return as_type<uint>(from[0]); }
+    static void unpack(uint word, thread float *to)
+    {
+        to[0] = as_type<float>(word);
+    }
+    static uint pack(thread const float *from)
+    {
+        return as_type<uint>(from[0]);
+    }
 };
 
-// N neighbouring elements, on a multiple of their size in bytes if N > 1.  They are fetched as they lie
-// in memory and unpacked where they are used, so that many fetches can be under way.
-template <typename T, int N>
-struct Elements {
-    enum { WORDS = N / Word<T>::COUNT };
-    typedef vec<uint, WORDS> words;
-    static words fetch(device const T *from) { return *reinterpret_cast<device const words *>(from); }
+// N words that are moved as one.
+template <int N> struct Words {
+    typedef vec<uint, N> type;
+    static uint get(type words, int i)
+    {
+        return words[i];
+    }
+    static void set(thread type &words, int i, uint word)
+    {
+        words[i] = word;
+    }
+};
+
+template <> struct Words<1> {
+    typedef uint type;
+    static uint get(type only, int)
+    {
+        return only;
+    }
+    static void set(thread type &only, int, uint word)
+    {
+        only = word;
+    }
+};
+
+// N neighbouring elements, on a multiple of their size in bytes if N > 1.  They are fetched as they
+// lie in memory and unpacked where they are used, so that many fetches can be under way.
+template <typename T, int N> struct Elements {
+    enum { COUNT = N / Word<T>::COUNT };
+    typedef typename Words<COUNT>::type words;
+    static words fetch(device const T *from)
+    {
+        return *reinterpret_cast<device const words *>(from);
+    }
     static void unpack(words w, thread float *to)
     {
 #pragma unroll
-        for (int i = 0; i < WORDS; i++) Word<T>::unpack(w[i], to + i * Word<T>::COUNT);
+        for (int i = 0; i < COUNT; i++)
+            Word<T>::unpack(Words<COUNT>::get(w, i), to + i * Word<T>::COUNT);
     }
-    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
+    static void load(device const T *from, thread float *to)
+    {
+        unpack(fetch(from), to);
+    }
     static void store(thread const float *from, device T *to)
     {
         words w;
 #pragma unroll
-        for (int i = 0; i < WORDS; i++) w[i] = Word<T>::pack(from + i * Word<T>::COUNT);
+        for (int i = 0; i < COUNT; i++)
+            Words<COUNT>::set(w, i, Word<T>::pack(from + i * Word<T>::COUNT));
         *reinterpret_cast<device words *>(to) = w;
     }
 };
 
-template <typename T>
-struct Elements<T, 1> {
+template <typename T> struct Elements<T, 1> {
     typedef T words;
-    static words fetch(device const T *from) { return from[0]; }
-    static void unpack(words w, thread float *to) { to[0] = float(w); }
-    static void load(device const T *from, thread float *to) { unpack(fetch(from), to); }
-    static void store(thread const float *from, device T *to) { to[0] = T(from[0]); }
+    static words fetch(device const T *from)
+    {
+        return from[0];
+    }
+    static void unpack(words w, thread float *to)
+    {
+        to[0] = float(w);
+    }
+    static void load(device const T *from, thread float *to)
+    {
+        unpack(fetch(from), to);
+    }
+    static void store(thread const float *from, device T *to)
+    {
+        to[0] = T(from[0]);
+    }
 };
 
 typedef Elements<VALUE, VECTOR> Values;
 
-// ---- SiLU -------------------------------------------------------------------------------------------
+// ---- SiLU ---------------------------------------------------------------------------------------
 
 // sigmoid(v), and 1 - sigmoid(v) without a subtraction; v >= -87, below which the reciprocal would
 // leave the normal numbers.
@@ -183,7 +236,7 @@ inline float activation_gradient(float dout, float v)
 #endif
 }
 
-// ---- Sequences --------------------------------------------------------------------------------------
+// ---- Sequences ----------------------------------------------------------------------------------
 
 // One channel of one batch row: where its inputs lie, its parameters, and, in backward, its dout.
 struct Channel {
@@ -202,7 +255,8 @@ struct Sequence {
     offset n, start, end;
 };
 
-// The bounds are held inside of x, and those of the sequence at t around t, whatever cu_seqlens says.
+// The bounds are held inside of x, and those of the sequence at t around t, whatever cu_seqlens
+// says.
 inline Sequence sequence_of(thread const Channel &c, offset n)
 {
     Sequence s;
@@ -360,8 +414,8 @@ enum { BACK = (WIDTH - 1 + VECTOR - 1) / VECTOR * VECTOR };
 // Loads are unconditional, from addresses held inside of x, and corrected afterwards, so that none
 // waits for another.
 
-// Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1; those before time
-// 0 from its initial states.
+// Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1; those before
+// time 0 from its initial states.
 inline void load_window(thread const Channel &c, offset t, thread float *window)
 {
     offset step = VECTOR > 1 ? 1 : c.x_t;
@@ -386,7 +440,8 @@ inline void fetch_rows(device const VALUE *from, offset step, offset t, offset s
         for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + (t + r) * step);
     } else {
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + min(t + r, seqlen - 1) * step);
+        for (int r = 0; r < ROWS; r++)
+            rows[r] = Values::fetch(from + min(t + r, seqlen - 1) * step);
     }
 }
 
@@ -413,6 +468,15 @@ inline void load_history(thread const Channel &c, offset initial_d, offset t,
             if (t - (WIDTH - 1) + k < 0) rows[k][v] = history(one, s, t - (WIDTH - 1) + k);
 }
 
+// The taps of one channel.  weight lies on 16 bytes.
+inline void load_channel_taps(device const WEIGHT *weight, thread float *w)
+{
+    enum { BYTES = WIDTH * sizeof(WEIGHT), EVEN = BYTES % 16 == 0 ? 16 : BYTES % 8 == 0 ? 8 : 0 };
+    enum { STEP = sizeof(WEIGHT) > 4 || EVEN == 0 ? 1 : EVEN / sizeof(WEIGHT) };
+#pragma unroll
+    for (int k = 0; k < WIDTH; k += STEP) Elements<WEIGHT, STEP>::load(weight + k, w + k);
+}
+
 // Taps and biases of VECTOR channels from d on: tap k of channel d + v in w[k][v].
 inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offset d, offset bias_d,
                       thread float (&w)[WIDTH][VECTOR], thread float (&b)[VECTOR])
@@ -432,87 +496,59 @@ inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offs
 }
 #endif
 
-// ---- Arguments ----------------------------------------------------------------------------------------
+// ---- Arguments ----------------------------------------------------------------------------------
 //
 // Strides are named after the dimension they step over: batch, sequence n, channel d, time t, state
 // column k.
 
-#define FORWARD_ARGUMENTS                      \
-    device const VALUE *x [[buffer(0)]],       \
-    device const WEIGHT *weight [[buffer(1)]], \
-    device const BIAS *bias [[buffer(2)]],     \
-    device const ID *ids [[buffer(3)]],        \
-    device const VALUE *initial [[buffer(4)]], \
-    device VALUE *out [[buffer(5)]],           \
-    constant long &dim [[buffer(6)]],          \
-    constant long &seqlen [[buffer(7)]],       \
-    constant long &sequences [[buffer(8)]],    \
-    constant long &run [[buffer(9)]],          \
-    constant long &x_b [[buffer(10)]],         \
-    constant long &x_d [[buffer(11)]],         \
-    constant long &x_t [[buffer(12)]],         \
-    constant long &out_b [[buffer(13)]],       \
-    constant long &out_d [[buffer(14)]],       \
-    constant long &out_t [[buffer(15)]],       \
-    constant long &bias_d [[buffer(16)]],      \
-    constant long &ids_b [[buffer(17)]],       \
-    constant long &ids_t [[buffer(18)]],       \
-    constant long &initial_n [[buffer(19)]],   \
-    constant long &initial_d [[buffer(20)]],   \
-    constant long &initial_k [[buffer(21)]],   \
-    uint3 position [[thread_position_in_grid]]
+#define FORWARD_ARGUMENTS                                                                 \
+    device const VALUE *x [[buffer(0)]], device const WEIGHT *weight [[buffer(1)]],       \
+        device const BIAS *bias [[buffer(2)]], device const ID *ids [[buffer(3)]],        \
+        device const VALUE *initial [[buffer(4)]], device VALUE *out [[buffer(5)]],       \
+        constant long &dim [[buffer(6)]], constant long &seqlen [[buffer(7)]],            \
+        constant long &sequences [[buffer(8)]], constant long &run [[buffer(9)]],         \
+        constant long &x_b [[buffer(10)]], constant long &x_d [[buffer(11)]],             \
+        constant long &x_t [[buffer(12)]], constant long &out_b [[buffer(13)]],           \
+        constant long &out_d [[buffer(14)]], constant long &out_t [[buffer(15)]],         \
+        constant long &bias_d [[buffer(16)]], constant long &ids_b [[buffer(17)]],        \
+        constant long &ids_t [[buffer(18)]], constant long &initial_n [[buffer(19)]],     \
+        constant long &initial_d [[buffer(20)]], constant long &initial_k [[buffer(21)]], \
+        uint3 position [[thread_position_in_grid]]
 
-#define BACKWARD_ARGUMENTS                     \
-    device const VALUE *x [[buffer(0)]],       \
-    device const WEIGHT *weight [[buffer(1)]], \
-    device const BIAS *bias [[buffer(2)]],     \
-    device const ID *ids [[buffer(3)]],        \
-    device const VALUE *initial [[buffer(4)]], \
-    device const VALUE *dout [[buffer(5)]],    \
-    device const VALUE *dfinal [[buffer(6)]],  \
-    device VALUE *dx [[buffer(7)]],            \
-    device float *partial [[buffer(8)]],       \
-    constant long &dim [[buffer(9)]],          \
-    constant long &seqlen [[buffer(10)]],      \
-    constant long &sequences [[buffer(11)]],   \
-    constant long &run [[buffer(12)]],         \
-    constant long &x_b [[buffer(13)]],         \
-    constant long &x_d [[buffer(14)]],         \
-    constant long &x_t [[buffer(15)]],         \
-    constant long &dout_b [[buffer(16)]],      \
-    constant long &dout_d [[buffer(17)]],      \
-    constant long &dout_t [[buffer(18)]],      \
-    constant long &dx_b [[buffer(19)]],        \
-    constant long &dx_d [[buffer(20)]],        \
-    constant long &dx_t [[buffer(21)]],        \
-    constant long &bias_d [[buffer(22)]],      \
-    constant long &ids_b [[buffer(23)]],       \
-    constant long &ids_t [[buffer(24)]],       \
-    constant long &initial_n [[buffer(25)]],   \
-    constant long &initial_d [[buffer(26)]],   \
-    constant long &initial_k [[buffer(27)]],   \
-    constant long &dfinal_n [[buffer(28)]],    \
-    constant long &dfinal_d [[buffer(29)]],    \
-    constant long &dfinal_k [[buffer(30)]],    \
-    uint3 position [[thread_position_in_grid]]
+#define BACKWARD_ARGUMENTS                                                                 \
+    device const VALUE *x [[buffer(0)]], device const WEIGHT *weight [[buffer(1)]],        \
+        device const BIAS *bias [[buffer(2)]], device const ID *ids [[buffer(3)]],         \
+        device const VALUE *initial [[buffer(4)]], device const VALUE *dout [[buffer(5)]], \
+        device const VALUE *dfinal [[buffer(6)]], device VALUE *dx [[buffer(7)]],          \
+        device float *partial [[buffer(8)]], constant long &dim [[buffer(9)]],             \
+        constant long &seqlen [[buffer(10)]], constant long &sequences [[buffer(11)]],     \
+        constant long &run [[buffer(12)]], constant long &x_b [[buffer(13)]],              \
+        constant long &x_d [[buffer(14)]], constant long &x_t [[buffer(15)]],              \
+        constant long &dout_b [[buffer(16)]], constant long &dout_d [[buffer(17)]],        \
+        constant long &dout_t [[buffer(18)]], constant long &dx_b [[buffer(19)]],          \
+        constant long &dx_d [[buffer(20)]], constant long &dx_t [[buffer(21)]],            \
+        constant long &bias_d [[buffer(22)]], constant long &ids_b [[buffer(23)]],         \
+        constant long &ids_t [[buffer(24)]], constant long &initial_n [[buffer(25)]],      \
+        constant long &initial_d [[buffer(26)]], constant long &initial_k [[buffer(27)]],  \
+        constant long &dfinal_n [[buffer(28)]], constant long &dfinal_d [[buffer(29)]],    \
+        constant long &dfinal_k [[buffer(30)]], uint3 position [[thread_position_in_grid]]
 
 // Channel d of batch row b, from the arguments of either list.
-#define PLACE_CHANNEL(c)                                                                \
-    c.x = x + b * offset(x_b) + d * offset(x_d);                                        \
-    c.initial = initial + d * offset(initial_d);                                        \
-    c.ids = ids + b * offset(ids_b);                                                    \
-    c.weight = weight + d * WIDTH;                                                      \
-    c.bias = bias_of(bias, d * offset(bias_d));                                         \
-    c.batch = b, c.seqlen = seqlen, c.sequences = sequences;                            \
+#define PLACE_CHANNEL(c)                                     \
+    c.x = x + b * offset(x_b) + d * offset(x_d);             \
+    c.initial = initial + d * offset(initial_d);             \
+    c.ids = ids + b * offset(ids_b);                         \
+    c.weight = weight + d * WIDTH;                           \
+    c.bias = bias_of(bias, d * offset(bias_d));              \
+    c.batch = b, c.seqlen = seqlen, c.sequences = sequences; \
     c.x_t = x_t, c.ids_t = ids_t, c.initial_n = initial_n, c.initial_k = initial_k
-#define PLACE_GRADIENT(c)                                                               \
-    c.dout = dout + b * offset(dout_b) + d * offset(dout_d), c.dout_t = dout_t
+#define PLACE_GRADIENT(c) c.dout = dout + b * offset(dout_b) + d * offset(dout_d), c.dout_t = dout_t
 
-// ---- Forward ----------------------------------------------------------------------------------------
+// ---- Forward ------------------------------------------------------------------------------------
 
 #if WANTED(CC1D_FORWARD_TIME)
-// Grid: (T / VECTOR / ROWS, D, B).  A thread computes ROWS vectors of neighbouring times of one channel;
-// with its SIMD group it fills whole rows of 32 vectors.
+// Grid: (T / VECTOR / ROWS, D, B).  A thread computes ROWS vectors of neighbouring times of one
+// channel; with its SIMD group it fills whole rows of 32 vectors.
 kernel void forward_time(FORWARD_ARGUMENTS)
 {
     offset lane = position.x % CC1D_SIMD, d = position.y, b = position.z;
@@ -524,8 +560,7 @@ kernel void forward_time(FORWARD_ARGUMENTS)
     offset out_step = VECTOR > 1 ? 1 : offset(out_t);
 #if !GENERAL
     float w[WIDTH], window[ROWS][BACK + VECTOR];
-#pragma unroll
-    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]);
+    load_channel_taps(c.weight, w);
 #pragma unroll
     for (int r = 0; r < ROWS; r++) load_window(c, first + r * (CC1D_SIMD * VECTOR), window[r]);
 #endif
@@ -552,8 +587,8 @@ kernel void forward_time(FORWARD_ARGUMENTS)
 #endif
 
 #if WANTED(CC1D_FORWARD_DIM) && !GENERAL
-// Grid: (D / VECTOR, T / run, B).  A thread computes `run` times of VECTOR neighbouring channels, ROWS
-// at once, over a window that slides through its registers.
+// Grid: (D / VECTOR, T / run, B).  A thread computes `run` times of VECTOR neighbouring channels,
+// ROWS at once, over a window that slides through its registers.
 kernel void forward_dim(FORWARD_ARGUMENTS)
 {
     offset d = offset(position.x) * VECTOR, b = position.z;
@@ -609,15 +644,16 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
 }
 #endif
 
-// ---- Backward ---------------------------------------------------------------------------------------
+// ---- Backward -----------------------------------------------------------------------------------
 //
-// dx[t] = sum_j w[W-1-j] g[t+j],  dweight[k] = sum g[t] x[t-(W-1)+k],  dbias = sum g[t].  A segment is `run`
-// times of a batch row; its sums of channel d go to partial[(segment * (W+1) + k) * D + d], that of
-// dbias as k = W.
+// dx[t] = sum_j w[W-1-j] g[t+j],  dweight[k] = sum g[t] x[t-(W-1)+k],  dbias = sum g[t].  A segment
+// is `run` times of a batch row; its sums of channel d go to partial[(segment * (W+1) + k) * D +
+// d], that of dbias as k = W.
 
 #if WANTED(CC1D_BACKWARD_TIME) && !GENERAL
-// Grid: (32, D, B * segments).  A SIMD group walks down the times of one channel's segment, a lane has
-// VECTOR neighbouring times; the g that follow come from the next lane, or from the block before.
+// Grid: (32, D, B * segments).  A SIMD group walks down the times of one channel's segment, a lane
+// has VECTOR neighbouring times; the g that follow come from the next lane, or from the block
+// before.
 kernel void backward_time(BACKWARD_ARGUMENTS)
 {
     const offset block = CC1D_SIMD * VECTOR;
@@ -633,9 +669,9 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
     dfinal += d * offset(dfinal_d);
 
     float w[WIDTH], sums[WIDTH + 1];
+    load_channel_taps(c.weight, w);
 #pragma unroll
-    for (int k = 0; k < WIDTH; k++) w[k] = float(c.weight[k]), sums[k] = 0.0f;
-    sums[WIDTH] = 0.0f;
+    for (int k = 0; k <= WIDTH; k++) sums[k] = 0.0f;
 
     // g of the block behind: at first, of the times that follow the segment.
     float behind[VECTOR];
@@ -647,23 +683,48 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
             behind[i] = gradient(c, sequence_at(c, t), t);
     }
 
-    for (offset t = begin + (end - begin - 1) / block * block + lane * VECTOR; t >= begin; t -= block) {
-        float window[BACK + VECTOR], g[VECTOR + WIDTH - 1];
+    offset x_step = VECTOR > 1 ? 1 : c.x_t, dout_step = VECTOR > 1 ? 1 : c.dout_t;
+    offset t = begin + (end - begin - 1) / block * block + lane * VECTOR;
+    offset last = c.seqlen - VECTOR, from = min(t, last);
+    Values::words next = Values::fetch(c.x + from * x_step);
+    Values::words next_dout = Values::fetch(c.dout + from * dout_step);
+    for (; t >= begin; t -= block) {
+        float own[VECTOR], ahead[VECTOR], window[WIDTH - 1 + VECTOR], g[VECTOR + WIDTH - 1];
         bool inside = t < end;
+        Values::unpack(next, own);
+        Values::unpack(next_dout, g);
+        from = min(max(t - block, offset(0)), last);
+        next = Values::fetch(c.x + from * x_step);
+        next_dout = Values::fetch(c.dout + from * dout_step);
+        // Time t - m is with lane - step, before the first lane in the block that is done next.
+        Values::unpack(next, ahead);
+#pragma unroll
+        for (int m = 1; m < WIDTH; m++) {
+            offset step = (m + VECTOR - 1) / VECTOR;
+            float offered =
+                lane >= CC1D_SIMD - step ? ahead[step * VECTOR - m] : own[step * VECTOR - m];
+            window[WIDTH - 1 - m] =
+                simd_shuffle(offered, ushort((lane + CC1D_SIMD - step) % CC1D_SIMD));
+        }
+        if (t < WIDTH - 1) {
+            Sequence s = sequence_of(c, PACKED ? 0 : c.batch);
+#pragma unroll
+            for (int m = 1; m < WIDTH; m++)
+                if (t < m) window[WIDTH - 1 - m] = history(c, s, t - m);
+        }
+#pragma unroll
+        for (int i = 0; i < VECTOR; i++) window[WIDTH - 1 + i] = own[i];
+
         Sequence s = sequence_at(c, min(t, c.seqlen - 1));
-        bool whole = inside && is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1);
-        if (whole) {
-            load_window(c, t, window);
-            Values::load(c.dout + t * (VECTOR > 1 ? 1 : c.dout_t), g);
+        if (inside && is_whole(c, s, t - (WIDTH - 1), t + VECTOR - 1)) {
 #pragma unroll
             for (int i = 0; i < VECTOR; i++) {
                 float v = c.bias;
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[BACK - (WIDTH - 1) + i + k], v);
+                for (int k = 0; k < WIDTH; k++) v = fma(w[k], window[i + k], v);
                 g[i] = activation_gradient(g[i], v);
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++)
-                    sums[k] = fma(g[i], window[BACK - (WIDTH - 1) + i + k], sums[k]);
+                for (int k = 0; k < WIDTH; k++) sums[k] = fma(g[i], window[i + k], sums[k]);
                 sums[WIDTH] += g[i];
             }
         } else {
@@ -679,7 +740,8 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
                 sums[WIDTH] += g[i];
             }
         }
-        // Time t + VECTOR + m is with lane + 1 + m / VECTOR, beyond the last lane in the block behind.
+        // Time t + VECTOR + m is with lane + 1 + m / VECTOR, beyond the last lane in the block
+        // behind.
 #pragma unroll
         for (int m = 0; m < WIDTH - 1; m++) {
             offset step = 1 + m / VECTOR;
@@ -691,11 +753,11 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
         if (!inside) continue;
 
         float result[VECTOR];
-        bool ahead = is_whole(c, s, t, t + VECTOR - 1 + WIDTH - 1);
+        bool whole = is_whole(c, s, t, t + VECTOR - 1 + WIDTH - 1);
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
             float sum = 0.0f;
-            if (ahead) {
+            if (whole) {
 #pragma unroll
                 for (int j = 0; j < WIDTH; j++) sum = fma(w[WIDTH - 1 - j], g[i + j], sum);
             } else {
@@ -706,7 +768,8 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
                         sum = fma(w[WIDTH - 1 - j], g[i + j], sum);
             }
 #if FINAL
-            sum += final_gradient(dfinal, dfinal_n, dfinal_k, PACKED ? sequence_at(c, t + i) : s, t + i);
+            sum += final_gradient(dfinal, dfinal_n, dfinal_k, PACKED ? sequence_at(c, t + i) : s,
+                                  t + i);
 #endif
             result[i] = sum;
         }
@@ -726,9 +789,9 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
 
 #if WANTED(CC1D_BACKWARD_DIM) && !GENERAL
 // Grid: (D / VECTOR rounded up to 32, segments rounded up to CC1D_REDUCE_SLICES, B), groups of (32,
-// CC1D_REDUCE_SLICES, 1).  A thread walks up the times of VECTOR neighbouring channels, ROWS at once, and
-// W-1 times beyond its `run`, whose g the last dx need.  The segment that has one partial sum is a
-// group's.
+// CC1D_REDUCE_SLICES, 1).  A thread walks up the times of VECTOR neighbouring channels, ROWS at
+// once, and W-1 times beyond its `run`, whose g the last dx need.  The segment that has one partial
+// sum is a group's.
 kernel void backward_dim(BACKWARD_ARGUMENTS)
 {
     offset d = offset(position.x) * VECTOR, segment = position.y, b = position.z;
@@ -802,7 +865,8 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                     if (counted && !is_padding(c, now)) {
 #pragma unroll
                         for (int k = 0; k < WIDTH; k++)
-                            sums[k][v] = fma(value, input(one, s, now - (WIDTH - 1) + k, now), sums[k][v]);
+                            sums[k][v] =
+                                fma(value, input(one, s, now - (WIDTH - 1) + k, now), sums[k][v]);
                         sums[WIDTH][v] += value;
                     }
 #pragma unroll
@@ -826,7 +890,8 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
             if (at >= done.end) done = sequence_at(c, at);
 #pragma unroll
             for (int v = 0; v < VECTOR; v++)
-                result[v] += final_gradient(dfinal + v * offset(dfinal_d), dfinal_n, dfinal_k, done, at);
+                result[v] +=
+                    final_gradient(dfinal + v * offset(dfinal_d), dfinal_n, dfinal_k, done, at);
 #endif
             Values::store(result, dx + at * offset(dx_t));
         }
@@ -915,16 +980,12 @@ kernel void backward_states(BACKWARD_ARGUMENTS)
 #endif
 
 #if WANTED(CC1D_REDUCE)
-// Grid: (D rounded up to 32, CC1D_REDUCE_SLICES, W + 1), groups of (32, CC1D_REDUCE_SLICES, 1).  Adds the
-// `parts` partial sums, each slice every CC1D_REDUCE_SLICES-th, then the slices, in order.
-kernel void reduce(device const float *partial [[buffer(0)]],
-                   device WEIGHT *dweight [[buffer(1)]],
-                   device BIAS *dbias [[buffer(2)]],
-                   constant long &dim [[buffer(3)]],
-                   constant long &parts [[buffer(4)]],
-                   constant long &dweight_d [[buffer(5)]],
-                   constant long &dweight_k [[buffer(6)]],
-                   constant long &dbias_d [[buffer(7)]],
+// Grid: (D rounded up to 32, CC1D_REDUCE_SLICES, W + 1), groups of (32, CC1D_REDUCE_SLICES, 1).
+// Adds the `parts` partial sums, each slice every CC1D_REDUCE_SLICES-th, then the slices, in order.
+kernel void reduce(device const float *partial [[buffer(0)]], device WEIGHT *dweight [[buffer(1)]],
+                   device BIAS *dbias [[buffer(2)]], constant long &dim [[buffer(3)]],
+                   constant long &parts [[buffer(4)]], constant long &dweight_d [[buffer(5)]],
+                   constant long &dweight_k [[buffer(6)]], constant long &dbias_d [[buffer(7)]],
                    uint3 position [[thread_position_in_grid]])
 {
     threadgroup float slices[CC1D_REDUCE_SLICES][CC1D_SIMD];
@@ -937,8 +998,7 @@ kernel void reduce(device const float *partial [[buffer(0)]],
     threadgroup_barrier(mem_flags::mem_threadgroup);
     if (slice > 0 || d >= offset(dim)) return;
     for (int i = 1; i < CC1D_REDUCE_SLICES; i++) sum += slices[i][lane];
-    if (k < WIDTH)
-        dweight[d * offset(dweight_d) + k * offset(dweight_k)] = WEIGHT(sum);
+    if (k < WIDTH) dweight[d * offset(dweight_d) + k * offset(dweight_k)] = WEIGHT(sum);
 #if HAS_BIAS
     else
         dbias[d * offset(dbias_d)] = BIAS(sum);
@@ -946,27 +1006,19 @@ kernel void reduce(device const float *partial [[buffer(0)]],
 }
 #endif
 
-// ---- States and update ------------------------------------------------------------------------------
+// ---- States and update --------------------------------------------------------------------------
 
 #if WANTED(CC1D_STATES)
-// Grid: (D, N).  The last `length` inputs of every sequence, oldest first, continued to the left by its
-// initial states or by 0.  states may be the initial states: columns ascend.
-kernel void states(device const VALUE *x [[buffer(0)]],
-                   device const ID *ids [[buffer(1)]],
-                   device const VALUE *initial [[buffer(2)]],
-                   device VALUE *states [[buffer(3)]],
-                   constant long &dim [[buffer(4)]],
-                   constant long &seqlen [[buffer(5)]],
-                   constant long &length [[buffer(6)]],
-                   constant long &x_b [[buffer(7)]],
-                   constant long &x_d [[buffer(8)]],
-                   constant long &x_t [[buffer(9)]],
-                   constant long &ids_t [[buffer(10)]],
-                   constant long &initial_n [[buffer(11)]],
-                   constant long &initial_d [[buffer(12)]],
-                   constant long &initial_k [[buffer(13)]],
-                   constant long &states_n [[buffer(14)]],
-                   constant long &states_d [[buffer(15)]],
+// Grid: (D, N).  The last `length` inputs of every sequence, oldest first, continued to the left by
+// its initial states or by 0.  states may be the initial states: columns ascend.
+kernel void states(device const VALUE *x [[buffer(0)]], device const ID *ids [[buffer(1)]],
+                   device const VALUE *initial [[buffer(2)]], device VALUE *states [[buffer(3)]],
+                   constant long &dim [[buffer(4)]], constant long &seqlen [[buffer(5)]],
+                   constant long &length [[buffer(6)]], constant long &x_b [[buffer(7)]],
+                   constant long &x_d [[buffer(8)]], constant long &x_t [[buffer(9)]],
+                   constant long &ids_t [[buffer(10)]], constant long &initial_n [[buffer(11)]],
+                   constant long &initial_d [[buffer(12)]], constant long &initial_k [[buffer(13)]],
+                   constant long &states_n [[buffer(14)]], constant long &states_d [[buffer(15)]],
                    constant long &states_k [[buffer(16)]],
                    uint3 position [[thread_position_in_grid]])
 {
@@ -992,60 +1044,71 @@ kernel void states(device const VALUE *x [[buffer(0)]],
 #endif
 
 #if WANTED(CC1D_UPDATE)
-// Grid: (D, B).  out as if the convolution had run on the state followed by x, and the state moved on.
-kernel void update(device const VALUE *x [[buffer(0)]],
-                   device const WEIGHT *weight [[buffer(1)]],
-                   device const BIAS *bias [[buffer(2)]],
-                   device VALUE *state [[buffer(3)]],
+// Grid: (D, B).  out as if the convolution had run on the state followed by x, and the state moved
+// on.
+kernel void update(device const VALUE *x [[buffer(0)]], device const WEIGHT *weight [[buffer(1)]],
+                   device const BIAS *bias [[buffer(2)]], device VALUE *state [[buffer(3)]],
                    device const ID *cache_seqlens [[buffer(4)]],
-                   device const ROW *indices [[buffer(5)]],
-                   device VALUE *out [[buffer(6)]],
-                   constant long &dim [[buffer(7)]],
-                   constant long &seqlen [[buffer(8)]],
-                   constant long &length [[buffer(9)]],
-                   constant long &pool [[buffer(10)]],
-                   constant long &x_b [[buffer(11)]],
-                   constant long &x_d [[buffer(12)]],
-                   constant long &x_t [[buffer(13)]],
-                   constant long &out_b [[buffer(14)]],
-                   constant long &out_d [[buffer(15)]],
-                   constant long &out_t [[buffer(16)]],
-                   constant long &state_n [[buffer(17)]],
-                   constant long &state_d [[buffer(18)]],
-                   constant long &state_k [[buffer(19)]],
-                   constant long &bias_d [[buffer(20)]],
+                   device const ROW *indices [[buffer(5)]], device VALUE *out [[buffer(6)]],
+                   constant long &dim [[buffer(7)]], constant long &seqlen [[buffer(8)]],
+                   constant long &length [[buffer(9)]], constant long &pool [[buffer(10)]],
+                   constant long &x_b [[buffer(11)]], constant long &x_d [[buffer(12)]],
+                   constant long &x_t [[buffer(13)]], constant long &out_b [[buffer(14)]],
+                   constant long &out_d [[buffer(15)]], constant long &out_t [[buffer(16)]],
+                   constant long &state_n [[buffer(17)]], constant long &state_d [[buffer(18)]],
+                   constant long &state_k [[buffer(19)]], constant long &bias_d [[buffer(20)]],
                    constant long &cache_seqlens_b [[buffer(21)]],
                    constant long &indices_b [[buffer(22)]],
                    uint3 position [[thread_position_in_grid]])
 {
     offset d = position.x, b = position.y, n = b;
     if (d >= offset(dim)) return;
-    offset times = seqlen, columns = length;
     x += b * offset(x_b) + d * offset(x_d);
     out += b * offset(out_b) + d * offset(out_d);
 #if INDEXED
     ROW index = indices[b * offset(indices_b)];
     if (index < 0 || index >= ROW(pool)) { // padding, or nothing that may be written
-        for (offset t = 0; t < times; t++) out[t * offset(out_t)] = VALUE(0.0f);
+        for (offset t = 0; t < offset(seqlen); t++) out[t * offset(out_t)] = VALUE(0.0f);
         return;
     }
     n = index;
 #endif
     state += n * offset(state_n) + d * offset(state_d);
-    offset now = columns; // the column of time 0
-#if RING
-    if (columns > 0) now = offset(cache_seqlens[b * offset(cache_seqlens_b)] % ID(columns)) + columns;
-#endif
     weight += d * WIDTH;
+    float start = bias_of(bias, d * offset(bias_d));
+#if SINGLE
+    float w[WIDTH], column[SINGLE + 1]; // the state, then x
+    load_channel_taps(weight, w);
+    if (VECTOR > 1)
+        Elements<VALUE, VECTOR>::load(state, column);
+    else
+#pragma unroll
+        for (int k = 0; k < SINGLE; k++) column[k] = float(state[k * offset(state_k)]);
+    column[SINGLE] = float(x[0]);
+#pragma unroll
+    for (int k = 0; k < WIDTH; k++) start = fma(w[k], column[SINGLE - (WIDTH - 1) + k], start);
+    out[0] = VALUE(activation(start));
+    if (VECTOR > 1)
+        Elements<VALUE, VECTOR>::store(column + 1, state);
+    else
+#pragma unroll
+        for (int k = 0; k < SINGLE; k++) state[k * offset(state_k)] = VALUE(column[k + 1]);
+#else
+    offset times = seqlen, columns = length, now = columns; // the column of time 0
+#if RING
+    if (columns > 0)
+        now = offset(cache_seqlens[b * offset(cache_seqlens_b)] % ID(columns)) + columns;
+#endif
     for (offset t = 0; t < times; t++) {
-        float v = bias_of(bias, d * offset(bias_d));
+        float v = start;
         for (int k = 0; k < WIDTH; k++) {
             offset at = t - (WIDTH - 1) + k;
             float value;
             if (at >= 0)
                 value = float(x[at * offset(x_t)]);
             else
-                value = float(state[(RING ? (now + columns + at) % columns : now + at) * offset(state_k)]);
+                value = float(
+                    state[(RING ? (now + columns + at) % columns : now + at) * offset(state_k)]);
             v = fma(float(weight[k]), value, v);
         }
         out[t * offset(out_t)] = VALUE(activation(v));
@@ -1059,6 +1122,7 @@ kernel void update(device const VALUE *x [[buffer(0)]],
         state[k * offset(state_k)] =
             from < 0 ? state[(k + times) * offset(state_k)] : x[from * offset(x_t)];
     }
+#endif
 #endif
 }
 #endif

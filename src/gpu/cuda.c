@@ -359,4 +359,5 @@ static void release(causal_conv1d_tensor *memory)
     torch.aoti_torch_delete_tensor_object(memory->handle);
 }
 
-const cc1d_gpu cc1d_cuda = {allocate, release, run};
+/* Measured on an H100. */
+const cc1d_gpu cc1d_cuda = {allocate, release, run, {4, 64, 2, 32, 256, 2}};

@@ -41,10 +41,10 @@ void cc1d_preamble(const cc1d_variant *v, char *text, size_t size)
         text, size,
         "#define KERNEL %d\n#define VALUE %s\n#define WEIGHT %s\n#define BIAS %s\n"
         "#define INDEX %s\n#define ID %s\n#define ROW %s\n#define WIDTH %d\n#define VECTOR %d\n"
-        "#define ROWS %d\n",
+        "#define ROWS %d\n#define SINGLE %d\n",
         v->kernel, types[v->value], types[v->weight], types[v->bias],
         v->wide & CC1D_WIDE_OFFSETS ? "long" : "int", v->wide & CC1D_WIDE_IDS ? "long" : "int",
-        v->wide & CC1D_WIDE_ROWS ? "long" : "int", v->width, v->vector, v->rows);
+        v->wide & CC1D_WIDE_ROWS ? "long" : "int", v->width, v->vector, v->rows, v->single);
     for (int i = 0; i < 8; i++)
         n += snprintf(text + n, size - (size_t)n, "#define %s %d\n", options[i],
                       v->options >> i & 1);
@@ -153,12 +153,6 @@ static uint8_t vector_of(const tensor *const *tensors, int count, int fast, int6
     return (uint8_t)n;
 }
 
-/* The kernels that go along the channels read the taps of neighbouring ones as vectors. */
-static bool is_aligned(const tensor *weight)
-{
-    return (uintptr_t)weight->data % 16 == 0;
-}
-
 static bool is_general(int64_t width)
 {
     return width < CC1D_GPU_MIN_WIDTH || width > CC1D_GPU_MAX_WIDTH;
@@ -170,6 +164,13 @@ static int64_t run_of(int64_t elements, int64_t shortest, int64_t longest, int64
     int64_t run = longest;
     while (run > shortest && elements / run < threads) run /= 2;
     return run;
+}
+
+/* The rows that a thread has in flight: no more than it has in all, nor than its registers hold. */
+static int64_t rows_of(int64_t most, int64_t run)
+{
+    if (most > 16) most = 16;
+    return most < run ? most : run;
 }
 
 /* ---- Forward ----------------------------------------------------------------------------------
@@ -194,29 +195,32 @@ static uint8_t wide_ids(const tensor *ids)
     return ids->dtype == CAUSAL_CONV1D_INT64 ? CC1D_WIDE_IDS : 0;
 }
 
-static cc1d_launch plan_forward(const causal_conv1d_forward_args *a)
+static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_forward_args *a)
 {
     const tensor *x = &a->x, *ids = ids_of(&a->seq_idx, &a->cu_seqlens);
     const tensor *const all[] = {x, &a->out, &a->initial_states, &a->seq_idx, &a->weight};
     const tensor *const moved[] = {x, &a->out};
-    const int64_t width = a->weight.size[1], n = 16 / (int64_t)cc1d_dtype_size(x->dtype);
+    const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
     bool general = is_general(width), packed = cc1d_present(&a->cu_seqlens);
     int fast = general ? 2 : fast_dimension(x);
+    int64_t bytes = fast == 1 ? tuning->forward_bytes : 16;
+    int64_t vector = general ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
+    int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 17);
+    if (fast == 1) {
+        rows = rows_of(tuning->forward_flight / size / vector, run);
+    } else if (!general && x->size[2] % (tuning->time_rows * CC1D_SIMD * vector) == 0) {
+        rows = tuning->time_rows; /* every row has as many */
+    }
     cc1d_launch l = {.variant = {.kernel = fast == 1 ? CC1D_FORWARD_DIM : CC1D_FORWARD_TIME,
                                  .width = (int32_t)width,
                                  .value = (uint8_t)x->dtype,
                                  .weight = (uint8_t)a->weight.dtype,
                                  .bias = (uint8_t)a->bias.dtype,
-                                 .vector = general ? 1 : vector_of(moved, 2, fast, n),
-                                 .rows = 4,
+                                 .vector = (uint8_t)vector,
+                                 .rows = (uint8_t)rows,
                                  .options = options_of(a->silu, &a->bias, &a->seq_idx,
                                                        &a->cu_seqlens, &a->initial_states),
                                  .wide = wide_offsets(all, 5) | wide_ids(ids)}};
-    if (fast == 1 && !is_aligned(&a->weight)) l.variant.vector = 1;
-    int64_t vector = l.variant.vector;
-    /* Two vectors in flight where a row has enough of them. */
-    if (fast == 2) l.variant.rows = x->size[2] % (2 * CC1D_SIMD * vector) || general ? 1 : 2;
-    int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 17);
     add_tensor(&l, x, x);
     add_tensor(&l, &a->weight, x);
     add_tensor(&l, &a->bias, x);
@@ -236,7 +240,7 @@ static cc1d_launch plan_forward(const causal_conv1d_forward_args *a)
     if (fast == 1)
         set_grid(&l, x->size[1] / vector, divide_up(x->size[2], run), x->size[0]);
     else
-        set_grid(&l, x->size[2] / vector / l.variant.rows, x->size[1], x->size[0]);
+        set_grid(&l, x->size[2] / vector / rows, x->size[1], x->size[0]);
     set_flat_group(&l, CC1D_GROUP);
     return l;
 }
@@ -275,7 +279,7 @@ causal_conv1d_status cc1d_gpu_forward(const cc1d_gpu *gpu, const causal_conv1d_f
 {
     cc1d_launch launches[2];
     int count = 0;
-    launches[count] = plan_forward(a);
+    launches[count] = plan_forward(&gpu->tuning, a);
     count += has_threads(&launches[count]);
     if (cc1d_present(&a->final_states)) {
         launches[count] = plan_states(&a->x, &a->cu_seqlens, &a->initial_states, &a->final_states);
@@ -297,7 +301,7 @@ causal_conv1d_status cc1d_gpu_varlen_states(const cc1d_gpu *gpu,
 
 /* The launch of a kernel with the arguments of backward, `to` in the place of dx. */
 static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kernel, int64_t vector,
-                                 int64_t run, const tensor *to, const tensor *partial)
+                                 int64_t rows, int64_t run, const tensor *to, const tensor *partial)
 {
     const tensor *x = &a->x, *ids = ids_of(&a->seq_idx, &a->cu_seqlens);
     const tensor *const all[] = {x,
@@ -316,7 +320,7 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
                                  .weight = (uint8_t)a->weight.dtype,
                                  .bias = (uint8_t)a->bias.dtype,
                                  .vector = (uint8_t)vector,
-                                 .rows = 4,
+                                 .rows = (uint8_t)rows,
                                  .options = options_of(a->silu, &a->bias, &a->seq_idx,
                                                        &a->cu_seqlens, &a->initial_states),
                                  .wide = wide_offsets(all, 9) | wide_ids(ids)}};
@@ -381,16 +385,20 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
     const int64_t size = (int64_t)cc1d_dtype_size(x->dtype), width = a->weight.size[1];
     bool general = is_general(width), empty = is_empty(x);
     int fast = fast_dimension(x);
-    /* A thread of backward_dim keeps W + 1 sums per channel: 4 channels. */
-    int64_t vector = general ? 1 : vector_of(moved, 3, fast, fast == 1 ? 4 : 16 / size);
-    if (fast == 1 && !is_aligned(&a->weight)) vector = 1;
-    int64_t block = CC1D_SIMD * vector, run, segments, parts;
-    if (general)
+    int64_t most = fast == 1 ? gpu->tuning.backward_channels : 16 / size;
+    int64_t vector = general ? 1 : vector_of(moved, 3, fast, most);
+    int64_t block = CC1D_SIMD * vector, rows = 1, run, segments, parts;
+    if (general) {
         run = 64;
-    else if (fast == 1)
-        run = run_of(batch * dim / vector * seqlen, 4, 64, 1 << 16);
-    else
-        run = block * run_of(batch * dim * divide_up(seqlen, block), 1, 32, 1 << 13);
+    } else if (fast == 1) {
+        /* At least one run for each slice of a group. */
+        int64_t longest = gpu->tuning.backward_run;
+        while (longest > 4 && longest * CC1D_REDUCE_SLICES > seqlen) longest /= 2;
+        run = run_of(batch * dim / vector * seqlen, 4, longest, 1 << 16);
+        rows = rows_of(gpu->tuning.backward_flight / size / vector, run);
+    } else {
+        run = block * run_of(batch * dim * divide_up(seqlen, block), 1, 32, 1 << 12);
+    }
     segments = divide_up(seqlen, run);
     if (!general && fast == 1) segments = divide_up(segments, CC1D_REDUCE_SLICES);
     parts = empty ? 0 : batch * segments;
@@ -405,27 +413,27 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
     if (!empty) {
         cc1d_launch *l = &launches[count++];
         if (general) {
-            *l = plan_backward(a, CC1D_BACKWARD_GENERAL, 1, run, &a->dx, &partial);
+            *l = plan_backward(a, CC1D_BACKWARD_GENERAL, 1, 1, run, &a->dx, &partial);
             set_grid(l, seqlen, dim, batch);
             set_flat_group(l, CC1D_GROUP);
             l = &launches[count++];
-            *l = plan_backward(a, CC1D_SUMS_GENERAL, 1, run, &a->dx, &partial);
+            *l = plan_backward(a, CC1D_SUMS_GENERAL, 1, 1, run, &a->dx, &partial);
             set_grid(l, dim, width + 1, parts);
             set_flat_group(l, CC1D_SIMD);
         } else if (fast == 1) {
-            *l = plan_backward(a, CC1D_BACKWARD_DIM, vector, run, &a->dx, &partial);
+            *l = plan_backward(a, CC1D_BACKWARD_DIM, vector, rows, run, &a->dx, &partial);
             set_grid(l, divide_up(dim / vector, CC1D_SIMD) * CC1D_SIMD,
                      segments * CC1D_REDUCE_SLICES, batch);
             set_group(l, CC1D_SIMD, CC1D_REDUCE_SLICES);
         } else {
-            *l = plan_backward(a, CC1D_BACKWARD_TIME, vector, run, &a->dx, &partial);
+            *l = plan_backward(a, CC1D_BACKWARD_TIME, vector, 1, run, &a->dx, &partial);
             set_grid(l, CC1D_SIMD, dim, parts);
             set_group(l, CC1D_SIMD, 4);
         }
     }
     if (cc1d_present(&a->dinitial_states) && !is_empty(&a->dinitial_states)) {
         cc1d_launch *l = &launches[count++];
-        *l = plan_backward(a, CC1D_BACKWARD_STATES, 1, run, &a->dinitial_states, &partial);
+        *l = plan_backward(a, CC1D_BACKWARD_STATES, 1, 1, run, &a->dinitial_states, &partial);
         set_grid(l, dim, a->dinitial_states.size[0], 1);
         set_flat_group(l, CC1D_SIMD);
     }
@@ -455,6 +463,13 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
                                                        &(tensor){0}, &(tensor){0}),
                                  .wide = wide_offsets(all, 4) | wide_ids(ring)}};
     if (indices->dtype == CAUSAL_CONV1D_INT64) l.variant.wide |= CC1D_WIDE_ROWS;
+    const int64_t columns = a->conv_state.size[2];
+    const int64_t bytes = columns * (int64_t)cc1d_dtype_size(x->dtype);
+    if (x->size[2] == 1 && !cc1d_present(ring) && columns <= 8 && !is_general(l.variant.width)) {
+        l.variant.single = (uint8_t)columns;
+        if ((bytes == 8 || bytes == 16) && takes_vectors(&a->conv_state, 2, columns))
+            l.variant.vector = (uint8_t)columns;
+    }
     if (cc1d_present(ring)) l.variant.options |= CC1D_RING;
     if (cc1d_present(indices)) l.variant.options |= CC1D_INDEXED;
     add_tensor(&l, x, x);
@@ -475,6 +490,6 @@ causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_up
     add_number(&l, ring->stride[0]);
     add_number(&l, indices->stride[0]);
     set_grid(&l, x->size[1], x->size[0], x->size[2] > 0);
-    set_group(&l, CC1D_SIMD, 1);
+    set_group(&l, 4 * CC1D_SIMD, 1);
     return gpu->run(x, &l, has_threads(&l), error);
 }

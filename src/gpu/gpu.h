@@ -12,9 +12,11 @@ typedef struct cc1d_variant {
     uint8_t kernel;              /* CC1D_FORWARD_TIME... of args.h */
     uint8_t value, weight, bias; /* causal_conv1d_dtype */
     uint8_t vector;              /* elements of an access */
-    uint8_t rows;                /* times that a thread has in flight */
+    uint8_t rows;                /* vectors that a thread has in flight */
     uint8_t options;             /* CC1D_SILU... */
     uint8_t wide;                /* CC1D_WIDE_... */
+    uint8_t single;              /* columns of the state of an update of one time, else 0 */
+    uint8_t zero[3];             /* variants are compared by their bytes */
 } cc1d_variant;
 
 enum {
@@ -45,6 +47,15 @@ typedef struct cc1d_launch {
     uint64_t group[3]; /* threads of a group */
 } cc1d_launch;
 
+/* Sizes that differ between kinds of GPUs.  They decide in which order backward adds up, nothing
+ * else of a result. */
+typedef struct cc1d_tuning {
+    int64_t forward_bytes, forward_flight;      /* of an access along the channels, and in flight */
+    int64_t backward_channels, backward_flight; /* likewise */
+    int64_t backward_run;                       /* times of a thread, at the most */
+    int64_t time_rows;                          /* vectors in flight along the time, forward */
+} cc1d_tuning;
+
 /* A kind of GPU.  memory and run work on the device of `like` and x. */
 typedef struct cc1d_gpu {
     /* Memory for `count` float32 that lives as long as the launches need it; release then. */
@@ -54,6 +65,7 @@ typedef struct cc1d_gpu {
     /* Encodes the launches, in this order, and does not wait for them. */
     causal_conv1d_status (*run)(const causal_conv1d_tensor *x, const cc1d_launch *launches,
                                 int count, causal_conv1d_error *error);
+    cc1d_tuning tuning;
 } cc1d_gpu;
 
 extern const cc1d_gpu cc1d_metal;

@@ -1,23 +1,26 @@
-// The words of the Metal shading language that causal_conv1d.metal uses, in CUDA: NVRTC compiles this
-// text, the preamble, the shader and KERNEL_ENTRY as one.  Its option -default-device makes device code
-// of every function.
+// The words of the Metal shading language that causal_conv1d.metal uses, in CUDA: NVRTC compiles
+// this text, the preamble, the shader and KERNEL_ENTRY as one.  Its option -default-device makes
+// device code of every function.
 #define METAL_ON_CUDA
 #define kernel static inline
 #define device
 #define constant const
 #define thread
 #define threadgroup __shared__
-#define long long long // 64 bits, on Windows too
 #define float2 metal_float2 // CUDA's own have no constructors
 #define uint3 metal_uint3
 #pragma nv_diag_suppress unrecognized_attribute
 
+typedef long long metal_long; // 64 bits, on Windows too, and one word
+#define long metal_long
 typedef unsigned int uint;
 typedef unsigned short ushort;
 
 struct float2 {
     float x, y;
-    float2(float a, float b) : x(a), y(b) {}
+    float2(float a, float b) : x(a), y(b)
+    {
+    }
 };
 struct uint3 {
     uint x, y, z;
@@ -27,7 +30,10 @@ struct uint3 {
 struct half {
     ushort bits;
     half() = default;
-    explicit half(float f) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(f)); }
+    explicit half(float f)
+    {
+        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+    }
     explicit operator float() const
     {
         float f;
@@ -47,42 +53,50 @@ struct bfloat {
         bits = f != f ? 0x7fff : ushort((word + 0x7fff + (word >> 16 & 1)) >> 16);
 #endif
     }
-    explicit operator float() const { return __uint_as_float(uint(bits) << 16); }
+    explicit operator float() const
+    {
+        return __uint_as_float(uint(bits) << 16);
+    }
 };
 
-template <typename T, int N>
-struct alignas(N * sizeof(T)) vec {
+template <typename T, int N> struct alignas(N * sizeof(T)) vec {
     T element[N];
-    T &operator[](int i) { return element[i]; }
+    T &operator[](int i)
+    {
+        return element[i];
+    }
 };
 // Two 16-bit values.
-template <typename T>
-struct alignas(4) vec<T, 2> {
+template <typename T> struct alignas(4) vec<T, 2> {
     T element[2];
     vec() = default;
-    explicit vec(float2 pair) : element{T(pair.x), T(pair.y)} {}
-    explicit operator float2() const { return float2(float(element[0]), float(element[1])); }
+    explicit vec(float2 pair) : element{T(pair.x), T(pair.y)}
+    {
+    }
+    explicit operator float2() const
+    {
+        return float2(float(element[0]), float(element[1]));
+    }
 };
-template <>
-struct alignas(8) vec<uint, 2> {
+template <> struct alignas(8) vec<uint, 2> {
     uint element[2];
-    uint &operator[](int i) { return element[i]; }
+    uint &operator[](int i)
+    {
+        return element[i];
+    }
 };
 #if __CUDA_ARCH__ >= 800
-template <>
-inline vec<bfloat, 2>::vec(float2 pair)
+template <> inline vec<bfloat, 2>::vec(float2 pair)
 {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(*(uint *)element) : "f"(pair.y), "f"(pair.x));
 }
-template <>
-inline vec<half, 2>::vec(float2 pair)
+template <> inline vec<half, 2>::vec(float2 pair)
 {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(*(uint *)element) : "f"(pair.y), "f"(pair.x));
 }
 #endif
 
-template <typename To, typename From>
-To as_type(From from)
+template <typename To, typename From> To as_type(From from)
 {
     static_assert(sizeof(To) == sizeof(From), "as_type keeps the bits");
     To to;
@@ -90,22 +104,34 @@ To as_type(From from)
     return to;
 }
 
-namespace metal {
+namespace metal
+{
 enum class mem_flags { mem_threadgroup };
-inline void threadgroup_barrier(mem_flags) { __syncthreads(); }
-inline float simd_shuffle(float value, ushort lane) { return __shfl_sync(~0u, value, lane); }
-namespace precise {
-inline float exp(float v) { return expf(v); }
+inline void threadgroup_barrier(mem_flags)
+{
+    __syncthreads();
 }
-namespace fast {
+inline float simd_shuffle(float value, ushort lane)
+{
+    return __shfl_sync(~0u, value, lane);
+}
+namespace precise
+{
+inline float exp(float v)
+{
+    return expf(v);
+}
+} // namespace precise
+namespace fast
+{
 inline float divide(float a, float b)
 {
     float reciprocal; // of a normal number: __fdividef would care for others too
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
     return a * reciprocal;
 }
-}
-}
+} // namespace fast
+} // namespace metal
 
 // What a kernel is called with: its argument slots, each a pointer or a number, and the position of
 // the grid's first thread.
@@ -115,34 +141,36 @@ struct Arguments {
 };
 
 // The argument of type T in slot i; the position stands behind the last slot.
-template <typename T>
-struct Argument;
-template <typename T>
-struct Argument<T *> {
-    static T *at(const Arguments &a, int i, uint3) { return (T *)a.slot[i]; }
+template <typename T> struct Argument;
+template <typename T> struct Argument<T *> {
+    static T *at(const Arguments &a, int i, uint3)
+    {
+        return (T *)a.slot[i];
+    }
 };
-template <>
-struct Argument<const long &> {
-    static const long &at(const Arguments &a, int i, uint3) { return a.slot[i]; }
+template <> struct Argument<const long &> {
+    static const long &at(const Arguments &a, int i, uint3)
+    {
+        return a.slot[i];
+    }
 };
-template <>
-struct Argument<uint3> {
-    static uint3 at(const Arguments &, int, uint3 position) { return position; }
+template <> struct Argument<uint3> {
+    static uint3 at(const Arguments &, int, uint3 position)
+    {
+        return position;
+    }
 };
 
-template <int... I>
-struct Indices {};
-template <int N, int... I>
-struct Count : Count<N - 1, N - 1, I...> {};
-template <int... I>
-struct Count<0, I...> : Indices<I...> {};
+template <int... I> struct Indices {
+};
+template <int N, int... I> struct Count : Count<N - 1, N - 1, I...> {
+};
+template <int... I> struct Count<0, I...> : Indices<I...> {
+};
 
-template <typename Function, Function function>
-struct Kernel;
-template <typename... P, void (*function)(P...)>
-struct Kernel<void (*)(P...), function> {
-    template <int... I>
-    static void call(const Arguments &a, uint3 position, Indices<I...>)
+template <typename Function, Function function> struct Kernel;
+template <typename... P, void (*function)(P...)> struct Kernel<void (*)(P...), function> {
+    template <int... I> static void call(const Arguments &a, uint3 position, Indices<I...>)
     {
         function(Argument<P>::at(a, I, position)...);
     }
@@ -152,12 +180,12 @@ struct Kernel<void (*)(P...), function> {
     }
 };
 
-#define KERNEL_ENTRY(name)                                                        \
-    extern "C" __global__ void __launch_bounds__(CC1D_GROUP)                      \
-        entry(const __grid_constant__ Arguments a)                                \
-    {                                                                             \
-        const uint3 position = {a.origin[0] + blockIdx.x * blockDim.x + threadIdx.x, \
-                                a.origin[1] + blockIdx.y * blockDim.y + threadIdx.y, \
+#define KERNEL_ENTRY(name)                                                            \
+    extern "C" __global__ void __launch_bounds__(CC1D_GROUP)                          \
+        entry(const __grid_constant__ Arguments a)                                    \
+    {                                                                                 \
+        const uint3 position = {a.origin[0] + blockIdx.x * blockDim.x + threadIdx.x,  \
+                                a.origin[1] + blockIdx.y * blockDim.y + threadIdx.y,  \
                                 a.origin[2] + blockIdx.z * blockDim.z + threadIdx.z}; \
-        Kernel<decltype(&name), name>::call(a, position);                         \
+        Kernel<decltype(&name), name>::call(a, position);                             \
     }

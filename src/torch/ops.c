@@ -200,12 +200,14 @@ static causal_conv1d_tensor new_like(call *c, const causal_conv1d_tensor *t, boo
     return new_with_strides(c, out, handle);
 }
 
-/* The taps as kernels of a GPU read them: contiguous, as they nearly always are. */
+/* The taps as kernels of a GPU read them: contiguous and on 16 bytes, as they nearly always are. */
 static void make_taps_contiguous(call *c, causal_conv1d_tensor *weight)
 {
     AtenTensorHandle taps = weight->handle, copy;
     if (c->status || weight->device == CAUSAL_CONV1D_CPU) return;
-    if (weight->stride[1] == 1 && weight->stride[0] == weight->size[1]) return;
+    if (weight->stride[1] == 1 && weight->stride[0] == weight->size[1] &&
+        (uintptr_t)weight->data % 16 == 0)
+        return;
     *weight = new_like(c, weight, false, &copy);
     if (!c->status) torch.aoti_torch_copy_(copy, taps, 0);
 }
@@ -238,7 +240,7 @@ static void run_forward(call *c, causal_conv1d_forward_args *args, bool final_st
         states.stride[0] = states.size[1] * states.size[2];
         args->final_states = new_with_strides(c, states, &results[1]);
     }
-    if (!c->status) c->status = causal_conv1d_forward(args, &torch_threads, &c->error);
+    if (!c->status) c->status = cc1d_forward(args, &torch_threads, &c->error);
 }
 
 /* The plain call: no sequences, no states. */
@@ -289,6 +291,30 @@ static bool share_unit_stride(const causal_conv1d_tensor *a, const causal_conv1d
     return (a->stride[1] == 1 && b->stride[1] == 1) || (a->stride[2] == 1 && b->stride[2] == 1);
 }
 
+/* dx, dweight, dbias and, if there are initial states, dinitial_states; empty tensors for what
+ * there is not. */
+static void run_backward(call *c, causal_conv1d_backward_args *args, AtenTensorHandle dout,
+                         AtenTensorHandle *results)
+{
+    c->status = cc1d_check_backward_inputs(args, &c->error);
+    if (!c->status) args->dx = new_like(c, &args->x, true, &results[0]);
+    if (!c->status) args->dweight = new_like(c, &args->weight, false, &results[1]);
+    if (!c->status && cc1d_present(&args->bias))
+        args->dbias = new_like(c, &args->bias, false, &results[2]);
+    else
+        new_empty(c, args->weight, &results[2]);
+    if (!c->status && cc1d_present(&args->initial_states))
+        args->dinitial_states = new_like(c, &args->initial_states, true, &results[3]);
+    /* Where dout lies across dx (a gradient that was transposed or expanded), a copy is faster. */
+    if (!c->status && !share_unit_stride(&args->dout, &args->dx)) {
+        AtenTensorHandle copy;
+        args->dout = new_like(c, &args->dx, true, &copy);
+        if (!c->status) torch.aoti_torch_copy_(copy, dout, 0);
+    }
+    make_taps_contiguous(c, &args->weight);
+    if (!c->status) c->status = cc1d_backward(args, &torch_threads, &c->error);
+}
+
 static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
 {
     call c = {0};
@@ -305,32 +331,43 @@ static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         .silu = stack[8] & 1,
     };
     (void)inputs, (void)outputs;
-    c.status = cc1d_check_backward_inputs(&args, &c.error);
-    if (!c.status) args.dx = new_like(&c, &args.x, true, &results[0]);
-    if (!c.status) args.dweight = new_like(&c, &args.weight, false, &results[1]);
-    if (!c.status && cc1d_present(&args.bias))
-        args.dbias = new_like(&c, &args.bias, false, &results[2]);
-    else
-        new_empty(&c, args.weight, &results[2]);
-    if (!c.status && cc1d_present(&args.initial_states))
-        args.dinitial_states = new_like(&c, &args.initial_states, true, &results[3]);
-    else
-        new_empty(&c, args.x, &results[3]);
-    /* Where dout lies across dx (a gradient that was transposed or expanded), a copy is faster. */
-    if (!c.status && !share_unit_stride(&args.dout, &args.dx)) {
-        AtenTensorHandle copy;
-        args.dout = new_like(&c, &args.dx, true, &copy);
-        if (!c.status) torch.aoti_torch_copy_(copy, dout, 0);
-    }
-    make_taps_contiguous(&c, &args.weight);
-    if (!c.status) c.status = causal_conv1d_backward(&args, &torch_threads, &c.error);
+    run_backward(&c, &args, dout, results);
+    if (!results[3]) new_empty(&c, args.x, &results[3]);
     finish(&c, stack, results, 4);
+}
+
+/* The same for the plain call. */
+static void backward_plain(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle dout = take_tensor(&c, stack[0]), results[4] = {NULL, NULL, NULL, NULL};
+    causal_conv1d_backward_args args = {
+        .dout = view(dout),
+        .x = view(take_tensor(&c, stack[1])),
+        .weight = view(take_tensor(&c, stack[2])),
+        .bias = view(take_optional(&c, stack[3])),
+        .silu = stack[4] & 1,
+    };
+    (void)inputs, (void)outputs;
+    run_backward(&c, &args, dout, results);
+    finish(&c, stack, results, 3);
 }
 
 /* A (B,D) tensor as (B,D,1). */
 static void add_time(causal_conv1d_tensor *t)
 {
     t->ndim = 3, t->size[2] = 1, t->stride[2] = 1;
+}
+
+static void run_update(call *c, causal_conv1d_update_args *args, AtenTensorHandle *out)
+{
+    causal_conv1d_tensor x = args->x;
+    if (x.ndim == 2) add_time(&args->x);
+    c->status = cc1d_check_update_inputs(args, &c->error);
+    make_taps_contiguous(c, &args->weight);
+    if (!c->status) args->out = new_like(c, &x, true, out);
+    if (!c->status && x.ndim == 2) add_time(&args->out);
+    if (!c->status) c->status = cc1d_update(args, &torch_threads, &c->error);
 }
 
 static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
@@ -346,14 +383,25 @@ static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
         .cache_seqlens = view(take_optional(&c, stack[5])),
         .conv_state_indices = view(take_optional(&c, stack[6])),
     };
-    causal_conv1d_tensor x = args.x;
     (void)inputs, (void)outputs;
-    if (x.ndim == 2) add_time(&args.x);
-    c.status = cc1d_check_update_inputs(&args, &c.error);
-    if (!c.status) args.out = new_like(&c, &x, true, &out);
-    if (!c.status && x.ndim == 2) add_time(&args.out);
-    make_taps_contiguous(&c, &args.weight);
-    if (!c.status) c.status = causal_conv1d_update(&args, &torch_threads, &c.error);
+    run_update(&c, &args, &out);
+    finish(&c, stack, &out, 1);
+}
+
+/* The plain call: no ring, no pool. */
+static void update_plain(StableIValue *stack, uint64_t inputs, uint64_t outputs)
+{
+    call c = {0};
+    AtenTensorHandle out = NULL;
+    causal_conv1d_update_args args = {
+        .x = view(take_tensor(&c, stack[0])),
+        .conv_state = view(take_tensor(&c, stack[1])),
+        .weight = view(take_tensor(&c, stack[2])),
+        .bias = view(take_optional(&c, stack[3])),
+        .silu = stack[4] & 1,
+    };
+    (void)inputs, (void)outputs;
+    run_update(&c, &args, &out);
     finish(&c, stack, &out, 1);
 }
 
@@ -390,7 +438,7 @@ static void varlen_states(StableIValue *stack, uint64_t inputs, uint64_t outputs
 }
 
 /* The .._no_grad are the same without the gradient that Python registers, which would cost every
- * call a way through Python; forward_plain is that with the fewest arguments. */
+ * call a way through Python; the .._plain are those with the fewest arguments. */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 #define FORWARD_SCHEMA                                                             \
@@ -413,10 +461,18 @@ static const struct {
      forward_plain},
     {"backward", "backward" BACKWARD_SCHEMA, backward},
     {"backward_no_grad", "backward_no_grad" BACKWARD_SCHEMA, backward},
+    {"backward_plain",
+     "backward_plain(Tensor dout, Tensor x, Tensor weight, Tensor? bias, bool silu)"
+     " -> (Tensor dx, Tensor dweight, Tensor dbias)",
+     backward_plain},
     {"update",
      "update(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias, bool silu,"
      " Tensor? cache_seqlens, Tensor? conv_state_indices) -> Tensor",
      update},
+    {"update_plain",
+     "update_plain(Tensor x, Tensor(a!) conv_state, Tensor weight, Tensor? bias, bool silu)"
+     " -> Tensor",
+     update_plain},
     {"varlen_states", "varlen_states(Tensor x, Tensor cu_seqlens, int state_len) -> Tensor",
      varlen_states},
 };

@@ -1,0 +1,229 @@
+/* NEON, on every aarch64: two registers of 4 fp32 lanes for each vector of 8, of 32 registers.
+ *
+ *   instruction            latency, throughput (cycles; Apple Firestorm / Arm Neoverse V1)
+ *   fmla, fmul             4, 0.25 / 4, 0.25    the four taps of 8 elements: 2 cycles
+ *   ext                    2, 0.25 / 2, 0.25    a shifted tap; one per 4 elements, and no crossing
+ * of lanes to pay for, unlike AVX2 fmax, fmin             2, 0.25 / 2, 0.25 fdiv 4s 10, 1 / 10, 3.5
+ * exact; frecpe and its two steps would take 5 slots of the pipes that the fma fill ushll, shrn,
+ * addhn     2, 0.25 / 2, 0.5     bf16 to fp32 and back are shifts bfcvtn                 3, 0.25 /
+ * 4, 0.5     rounds to bf16: one instruction for four (Apple M2, Neoverse V1 and later) fcvtl,
+ * fcvtn           3, 0.25 / 4-6, 1     fp16, on every aarch64 With four pipes and fma that take 4
+ * cycles, 16 are in flight at once: two registers a vector give the scheduler half of them from one
+ * vector, the next vector of the row the rest. (Dougall Johnson, Firestorm SIMD tables; Arm
+ * Neoverse V1 Software Optimization Guide.) */
+#include "features.h"
+
+#ifdef CC1D_AARCH64
+
+#ifdef ONLY_BF16 /* see neon_bf16.c */
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("bf16"))), apply_to = function)
+#else
+#pragma GCC target("arch=armv8.2-a+bf16")
+#endif
+#endif
+
+#include <arm_neon.h>
+
+#include "vector.inc.h"
+
+#define BF16_PAIRS 0 /* the order of memory is as cheap here */
+enum { LANES = 8, GROUP = 4 };
+typedef struct vr {
+    float32x4_t l, h;
+} vr;
+
+INLINE vr vr_set(float a)
+{
+    return (vr){vdupq_n_f32(a), vdupq_n_f32(a)};
+}
+
+INLINE vr vr_add(vr a, vr b)
+{
+    return (vr){vaddq_f32(a.l, b.l), vaddq_f32(a.h, b.h)};
+}
+
+INLINE vr vr_sub(vr a, vr b)
+{
+    return (vr){vsubq_f32(a.l, b.l), vsubq_f32(a.h, b.h)};
+}
+
+INLINE vr vr_mul(vr a, vr b)
+{
+    return (vr){vmulq_f32(a.l, b.l), vmulq_f32(a.h, b.h)};
+}
+
+INLINE vr vr_fma(vr a, vr b, vr c)
+{
+    return (vr){vfmaq_f32(c.l, a.l, b.l), vfmaq_f32(c.h, a.h, b.h)};
+}
+
+INLINE float vr_sum(vr a)
+{
+    return vaddvq_f32(vaddq_f32(a.l, a.h));
+}
+
+/* A NaN on either side stays one, in these two. */
+INLINE vr vr_max(vr a, vr b)
+{
+    return (vr){vmaxq_f32(a.l, b.l), vmaxq_f32(a.h, b.h)};
+}
+
+INLINE vr vr_min(vr a, vr b)
+{
+    return (vr){vminq_f32(a.l, b.l), vminq_f32(a.h, b.h)};
+}
+
+INLINE float32x4_t exponent(float32x4_t a)
+{
+    return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(a), 23));
+}
+
+INLINE vr vr_exponent(vr a)
+{
+    return (vr){exponent(a.l), exponent(a.h)};
+}
+
+INLINE vr vr_reciprocal(vr a)
+{
+    return (vr){vdivq_f32(vdupq_n_f32(1), a.l), vdivq_f32(vdupq_n_f32(1), a.h)};
+}
+
+INLINE float32x4_t from_16(uint16x4_t h, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT16) return vcvt_f32_f16(vreinterpret_f16_u16(h));
+    return vreinterpretq_f32_u32(vshll_n_u16(h, 16));
+}
+
+/* Rounds to bf16 by adding half a unit, less if the result is even; a NaN is cut off. */
+INLINE uint16x4_t to_bf16(float32x4_t a)
+{
+#ifdef ONLY_BF16
+    return vreinterpret_u16_bf16(vcvt_bf16_f32(a));
+#else
+    uint32x4_t u = vreinterpretq_u32_f32(a);
+    uint32x4_t up = vaddq_u32(vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1)), vdupq_n_u32(0x7fff));
+    return vaddhn_u32(u, vandq_u32(up, vceqq_f32(a, a)));
+#endif
+}
+
+INLINE uint16x4_t to_16(float32x4_t a, causal_conv1d_dtype dtype)
+{
+    return dtype == CAUSAL_CONV1D_FLOAT16 ? vreinterpret_u16_f16(vcvt_f16_f32(a)) : to_bf16(a);
+}
+
+INLINE vr vr_load(const void *p, causal_conv1d_dtype dtype)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32) return (vr){vld1q_f32(p), vld1q_f32((const float *)p + 4)};
+    uint16x8_t h = vld1q_u16(p);
+    return (vr){from_16(vget_low_u16(h), dtype), from_16(vget_high_u16(h), dtype)};
+}
+
+INLINE void vr_store(void *p, causal_conv1d_dtype dtype, vr a)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32) {
+        vst1q_f32(p, a.l);
+        vst1q_f32((float *)p + 4, a.h);
+    } else {
+        vst1q_u16(p, vcombine_u16(to_16(a.l, dtype), to_16(a.h, dtype)));
+    }
+}
+
+INLINE vr vr_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+{
+    char part[LANES * sizeof(float)] = {0};
+    memcpy(part, p, (size_t)n * cc1d_dtype_size(dtype));
+    return vr_load(part, dtype);
+}
+
+INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
+{
+    char part[LANES * sizeof(float)];
+    vr_store(part, dtype, a);
+    memcpy(p, part, (size_t)n * cc1d_dtype_size(dtype));
+}
+
+INLINE void vr_copy(char *to, const char *from)
+{
+    vst1q_u8((uint8_t *)to, vld1q_u8((const uint8_t *)from));
+}
+
+INLINE float32x4_t mask(float32x4_t a, uint32x4_t m)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), m));
+}
+
+INLINE vr vr_keep(vr a, int n)
+{
+    const uint32_t lane[] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const uint32x4_t end = vdupq_n_u32((uint32_t)n);
+    return (vr){mask(a.l, vcltq_u32(vld1q_u32(lane), end)),
+                mask(a.h, vcltq_u32(vld1q_u32(lane + 4), end))};
+}
+
+INLINE vr vr_keep_bits(vr a, const uint8_t *masks, const int step, int bits)
+{
+    assert(step == 1);
+    const uint16x8_t m = vmovl_u8(vand_u8(vld1_u8(masks), vdup_n_u8((uint8_t)bits)));
+    const uint32x4_t l = vmovl_u16(vget_low_u16(m)), h = vmovl_u16(vget_high_u16(m));
+    return (vr){mask(a.l, vtstq_u32(l, l)), mask(a.h, vtstq_u32(h, h))};
+}
+
+INLINE vr vr_shift(vr prev, vr cur, int k)
+{
+    switch (k) {
+#define CASE(k)                                                                           \
+    case k: return (vr){vextq_f32(prev.h, cur.l, 4 - k), vextq_f32(cur.l, cur.h, 4 - k)}; \
+    case k + 4: return (vr){vextq_f32(prev.l, prev.h, 4 - k), vextq_f32(prev.h, cur.l, 4 - k)};
+        CASE(1)
+        CASE(2)
+        CASE(3)
+#undef CASE
+    case 4: return (vr){prev.h, cur.l};
+    case LANES: return prev;
+    default: return cur;
+    }
+}
+
+INLINE void vr_unzip(vr a, vr b, vr *even, vr *odd)
+{
+    *even = (vr){vuzp1q_f32(a.l, a.h), vuzp1q_f32(b.l, b.h)};
+    *odd = (vr){vuzp2q_f32(a.l, a.h), vuzp2q_f32(b.l, b.h)};
+}
+
+INLINE vr vr_pick(const vr *v, const int n, const int j)
+{
+    float lane[LANES];
+    EACH (i, LANES) {
+        const int from = i * n + j;
+        const vr r = v[from / LANES];
+        const float32x4_t half = from % LANES < 4 ? r.l : r.h;
+        lane[i] = half[from % 4];
+    }
+    return vr_load(lane, CAUSAL_CONV1D_FLOAT32);
+}
+
+#ifdef ONLY_BF16
+extern const cc1d_isa cc1d_neon; /* for the other dtypes */
+#define OTHER_KERNELS cc1d_neon.kernels
+#define ISA cc1d_neon_bf16
+#define ISA_NAME "neon_bf16"
+#define ISA_FEATURES (CC1D_neon | CC1D_bf16)
+#else
+#define ISA cc1d_neon
+#define ISA_NAME "neon"
+#define ISA_FEATURES CC1D_neon
+#endif
+#include "pair.inc.h"
+#include "sigmoid.inc.h"
+#include "forward.inc.h"
+#include "backward.inc.h"
+#include "update.inc.h"
+#include "table.inc.h"
+
+#if defined(ONLY_BF16) && defined(__clang__)
+#pragma clang attribute pop
+#endif
+#else
+typedef int cc1d_not_empty;
+#endif

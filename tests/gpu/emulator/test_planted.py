@@ -1,0 +1,19 @@
+"""Every planted bug is found, by a run that finds nothing where there is none."""
+
+import re
+
+import pytest
+from planted import PLANTS, planted_run, short_run
+
+
+@pytest.mark.parametrize("sanitizer", [None, "address", "thread"])
+def test_nothing_is_found_without_a_bug(sanitizer):
+    code, output = short_run(".*", sanitizer)
+    assert code == 0, output
+    assert "24 checked" in output
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
+def test_bug_is_found(plant, tmp_path):
+    code, output = planted_run(plant, tmp_path)
+    assert code != 0 and re.search(plant.finding, output), f"{code}\n{output}"
