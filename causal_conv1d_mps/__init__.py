@@ -6,6 +6,13 @@ convolution in front of the scan of Mamba (Gu and Dao, 2023, arXiv:2312.00752) a
 
 import warnings
 
+from ._install import install
+from .reference import (
+    causal_conv1d_ref,
+    causal_conv1d_update_ref,
+    causal_conv1d_varlen_states_ref,
+)
+
 try:
     from . import functional
     from ._library import __version__
@@ -26,13 +33,7 @@ causal_conv1d_update = functional.causal_conv1d_update
 causal_conv1d_varlen_fn = functional.causal_conv1d_varlen_fn
 causal_conv1d_varlen_states = functional.causal_conv1d_varlen_states
 
-from ._install import install
-from .module import CausalConv1d
-from .reference import (
-    causal_conv1d_ref,
-    causal_conv1d_update_ref,
-    causal_conv1d_varlen_states_ref,
-)
+from .module import CausalConv1d  # noqa: E402  (of the functions above)
 
 __all__ = [
     "CausalConv1d",

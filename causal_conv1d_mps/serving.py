@@ -1,7 +1,7 @@
 """Prefill and decoding for servers with continuous batching: requests of many lengths packed into
 one tensor, their states in a pool of slots, speculation.
 
-The arguments are those of vLLM's ``causal_conv1d_fn`` and ``causal_conv1d_update`` (Triton and CPU),
+The arguments are those of vLLM's ``causal_conv1d_fn`` and ``causal_conv1d_update``, Triton and CPU,
 of which SGLang's CPU operations take a part. A request's history is in the *first* columns of its
 slot: there a longer slot has room for drafts, where :func:`causal_conv1d_mps.causal_conv1d_update`
 has the newest column last. No gradients flow through these functions.
@@ -127,7 +127,8 @@ def causal_conv1d_decode(
     needed = width - 1 + int(position.max()) if position.shape[0] else 0
     if num_accepted_tokens is not None and needed > conv_state.shape[2]:
         raise ValueError(
-            f"Expected conv_state of at least {needed} columns for drafts, got {conv_state.shape[2]}"
+            f"Expected conv_state of at least {needed} columns for drafts, "
+            f"got {conv_state.shape[2]}"
         )
     out, final_states, live = _convolve(
         tokens, weight, bias, query_start_loc, history, live, activation

@@ -1,9 +1,10 @@
 """Fine-tunes an LFM2 of transformers on packed text on the CPU.
 
-The functions of Python's standard library, as bytes, are the documents. `DataCollatorWithFlattening`
-puts them end to end with a `seq_idx` that keeps them apart in the convolution; without a package for
-it transformers refuses packed sequences, and documents have to be padded to the longest. Both are
-trained here, from the same weights, on the same documents. It needs `pip install transformers`:
+The functions of Python's standard library, as bytes, are the documents.
+`DataCollatorWithFlattening` puts them end to end with a `seq_idx` that keeps them apart in the
+convolution; without a package for it transformers refuses packed sequences, and documents have to
+be padded to the longest. Both are trained here, from the same weights, on the same documents. It
+needs `pip install transformers`:
 
     python examples/transformers_finetune.py --plot finetune.png
 """
@@ -116,8 +117,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--batch", type=int, default=16, metavar="DOCUMENTS")
-    parser.add_argument("--longest", type=int, default=1500, metavar="BYTES")
+    parser.add_argument("--batch", type=int, default=8, metavar="DOCUMENTS")
+    parser.add_argument("--longest", type=int, default=500, metavar="BYTES")
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)

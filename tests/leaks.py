@@ -21,6 +21,7 @@ CALLS = """
 import sys
 sys.path[:0] = sys.argv[2:]
 import torch, causal_conv1d_mps as c
+assert c.native_error is None, c.native_error
 from test_errors import BAD, B, W, X
 assert c.__file__.startswith(sys.argv[2])
 backward = torch.ops.causal_conv1d_mps.backward_no_grad

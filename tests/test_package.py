@@ -178,6 +178,7 @@ def test_wheel_installs_and_runs(tmp_path):
         "import sys; sys.path[:0] = sys.argv[1:]\n"
         "import torch, causal_conv1d_mps as c\n"
         "assert c.__file__.startswith(sys.argv[1]), c.__file__\n"
+        "assert c.native_error is None, c.native_error\n"
         "print(tuple(c.causal_conv1d(torch.ones(1, 2, 3), torch.ones(2, 2))[0, 0].tolist()))"
     )
     packages = str(Path(torch.__file__).parent.parent)

@@ -1,5 +1,7 @@
 """Prefill and decoding of servers against their semantics in plain loops over requests."""
 
+from itertools import pairwise
+
 import hypothesis
 import hypothesis.strategies as st
 import pytest
@@ -8,6 +10,7 @@ import torch
 from causal_conv1d_mps import causal_conv1d_ref
 from causal_conv1d_mps.serving import causal_conv1d_decode, causal_conv1d_prefill
 
+pytestmark = pytest.mark.cpu_only
 PAD = -1
 
 
@@ -121,7 +124,7 @@ def test_decode(call, way):
     starts = starts_of(lengths)
     x = torch.randn(starts[-1] + (0 if way == "plain" else call["beyond"]), call["dim"])
     before = states.clone()
-    pieces = [x[a:b].T for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    pieces = [x[a:b].T for a, b in pairwise(starts)]
     expected = decode(
         pieces, weight, bias, before, call["slots"], call["accepted"] if drafted else None,
         call["activation"], call["pad"],
@@ -181,7 +184,9 @@ def test_speculation_says_what_the_whole_stream_says(width):
         )
         # At least one token counts, as in a server: the last of the accepted drafts is its own.
         accepted = torch.stack([torch.randint(1, int(n) + 1, ()) for n in drafted]).int()
-        for n, (piece, found) in enumerate(zip(pieces, out.T.split(drafted.tolist(), 1), strict=True)):
+        for n, (piece, found) in enumerate(
+            zip(pieces, out.T.split(drafted.tolist(), 1), strict=True)
+        ):
             streams[n] = torch.cat([streams[n], piece[:, : accepted[n]]], dim=1)
             outs[n] = torch.cat([outs[n], found[:, : accepted[n]]], dim=1)
     for stream, found in zip(streams, outs, strict=True):
@@ -190,7 +195,11 @@ def test_speculation_says_what_the_whole_stream_says(width):
 
 def test_batches_of_equal_length():
     """SGLang's prefill without query_start_loc: x (batch, dim, seqlen)."""
-    x, weight, states = torch.randn(3, 9, 6).transpose(1, 2), torch.randn(6, 4), torch.randn(3, 6, 3)
+    x, weight, states = (
+        torch.randn(3, 9, 6).transpose(1, 2),
+        torch.randn(6, 4),
+        torch.randn(3, 6, 3),
+    )
     before = states.clone()
     expected = prefill(
         torch.cat(list(x), 1), weight, None, before, [0, 9, 18, 27], [2, PAD, 0],

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-
 import causal_conv1d_mps
+from torch import Tensor, nn
 
 __all__ = ["causal_conv1d_fn", "causal_conv1d_update"]
 

@@ -264,7 +264,8 @@ OURS = "['causal_conv1d_mps::forward_plain', 'causal_conv1d_mps::update']"
 
 def run(first="", then="", path=()):
     tests = str(Path(__file__).parent)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    paths = [*map(str, path), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(
         [sys.executable, "-c", RUN.format(tests=tests, first=first, then=then)],
         env=environment, text=True, capture_output=True,
