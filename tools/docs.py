@@ -26,8 +26,9 @@ class Roles(griffe.Extension):
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every module, class, function and attribute."""
         if obj.docstring:
-            text = re.sub(r":func:`(?:causal_conv1d_mps\.)?(causal_\w+(?<!_ref))`",
-                          r"[`\1`][causal_conv1d_mps.functional.\1]", obj.docstring.value)  # fmt: skip
+            link = r"[`\1`][causal_conv1d_mps.functional.\1]"
+            name = r":func:`(?:causal_conv1d_mps\.)?(causal_\w+(?<!_ref))`"
+            text = re.sub(name, link, obj.docstring.value)
             obj.docstring.value = re.sub(r":\w+:`", "`", text)
 
 
