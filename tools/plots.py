@@ -64,7 +64,7 @@ def speedup(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
+    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.1, y=0.02)
     axes.set_xlabel("times as fast as F.conv1d (+ F.silu)")
@@ -128,11 +128,14 @@ def scaling(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
         if len(group) < 2:
             continue
         threads = [run["environment"]["threads"] for run in group]
-        for i, row in enumerate(r for r in group[0]["rows"] if r["case"]["dim"] >= 2048):
-            same = [next(r for r in run["rows"] if r["name"] == row["name"]) for run in group]
-            times = [minimum(r, "ours") for r in same]
+        rows = [{row["name"]: row for row in run["rows"]} for run in group]
+        common = [
+            n for n in rows[0] if all(n in r for r in rows) and rows[0][n]["case"]["dim"] >= 2048
+        ]
+        for i, name in enumerate(common):
+            times = [minimum(r[name], "ours") for r in rows]
             axes.plot(threads, [times[0] / t for t in times], style, marker="o", color=f"C{i}",
-                      label=f"{row['name']}, {dtype}")  # fmt: skip
+                      label=f"{name}, {dtype}")  # fmt: skip
     axes.plot([1, most], [1, most], color=theme["floor"], linewidth=1, label="ideal")
     axes.set_xticks(range(1, most + 1))
     axes.set_xlabel("threads")
