@@ -4,6 +4,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import check_wheels
 import release
+import wheels
 
 pytestmark = pytest.mark.cpu_only
 
@@ -40,8 +42,6 @@ def test_declared_functions_are_the_exported_ones():
 
 @pytest.mark.parametrize("missing", ["causal_conv1d_mps/causal_conv1d.metal", "licenses/LICENSE"])
 def test_a_wheel_that_lacks_something(tmp_path, missing):
-    import zipfile
-
     def write(path, without):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("causal_conv1d_mps/libcausal_conv1d.so", b"")
@@ -52,3 +52,17 @@ def test_a_wheel_that_lacks_something(tmp_path, missing):
 
     assert write(tmp_path / "a.whl", None) == []
     assert len(write(tmp_path / "b.whl", missing)) == 1
+
+
+def test_repacked_wheels_do_not_tell_modes_and_times(tmp_path):
+    for name, mode, year in (("a.whl", 0o100644, 1990), ("b.whl", 0o100664, 2020)):
+        entry = zipfile.ZipInfo("package/__init__.py", (year, 1, 1, 0, 0, 0))
+        entry.external_attr = mode << 16
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(entry, "text")
+    before = [(tmp_path / name).read_bytes() for name in ("a.whl", "b.whl")]
+    wheels.repack(tmp_path / "a.whl")
+    wheels.repack(tmp_path / "b.whl")
+    after = [(tmp_path / name).read_bytes() for name in ("a.whl", "b.whl")]
+    assert before[0] != before[1] and after[0] == after[1]
+    assert zipfile.ZipFile(tmp_path / "a.whl").read("package/__init__.py") == b"text"
