@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
+import json
 import os.path
 import runpy
 import sys
@@ -12,7 +14,9 @@ from importlib.metadata import version
 import torch
 
 from . import __version__, native_error
-from ._install import install, obstacle
+from ._install import install, obstacle, state
+from ._table import show
+from .info import info
 
 
 def install_command(arguments: argparse.Namespace) -> int:
@@ -36,19 +40,43 @@ def install_command(arguments: argparse.Namespace) -> int:
 
 def _check() -> int:
     """Exit status 0 if models get native code by ``import causal_conv1d``, now or after install."""
-    reason = obstacle()
-    found = importlib.util.find_spec("causal_conv1d")
     print(f"causal_conv1d_mps {__version__}, PyTorch {torch.__version__}")
     print("library: " + ("loaded" if native_error is None else f"not loaded: {native_error}"))
-    if reason is not None:
-        print(f"causal_conv1d: {reason}")
-    elif found is None:
-        print("causal_conv1d: free; causal_conv1d_mps.install() takes the name in a process")
-    else:
-        print(f"causal_conv1d: this package, by {found.origin}")
+    print(f"causal_conv1d: {state()}")
     if importlib.util.find_spec("transformers") is not None:
         print(f"transformers {version('transformers')}: models look for it from 5.15 on")
-    return 0 if reason is None and native_error is None else 1
+    return 0 if obstacle() is None and native_error is None else 1
+
+
+def info_command(arguments: argparse.Namespace) -> int:
+    """Prints what a bug report needs; exit status 1 if the C library could not be loaded."""
+    found = info()
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+        return 1 if native_error else 0
+    rows = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            rows += [[f"{name}: {key}", str(text)] for key, text in value.items()]
+        else:
+            rows.append([name, ", ".join(value) if isinstance(value, list) else str(value)])
+    show("For a bug report", ["what", "here"], rows)
+    return 1 if native_error else 0
+
+
+def pass_on(arguments: argparse.Namespace) -> int:
+    """Runs the module that parses the rest of the command line itself."""
+    if native_error is not None:
+        print(f"nothing to run: {native_error}", file=sys.stderr)
+        return 2
+    sys.argv = [f"python -m causal_conv1d_mps {arguments.module}", *arguments.rest]
+    try:
+        return importlib.import_module(f".{arguments.module}", __package__).main()
+    except ModuleNotFoundError as error:
+        if error.name not in ("rich", "matplotlib"):
+            raise
+        print(f"{error}: pip install causal-conv1d-mps[bench]", file=sys.stderr)
+        return 2
 
 
 def main() -> int:
@@ -62,7 +90,18 @@ def main() -> int:
     command.add_argument("--force", action="store_true", help="shadow another package of that name")
     command.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     command.set_defaults(run=install_command)
-    arguments = parser.parse_args()
+    command = commands.add_parser("info", help="what is here: for a bug report")
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.set_defaults(run=info_command)
+    for module, help in (
+        ("selftest", "is every operation right on every device here, and how fast"),
+        ("bench", "the benchmark, beside PyTorch and torch.compile"),
+    ):
+        command = commands.add_parser(module, help=help, add_help=False)
+        command.set_defaults(run=pass_on, module=module)
+    arguments, arguments.rest = parser.parse_known_args()
+    if arguments.rest and arguments.run != pass_on:
+        parser.error(f"unknown: {' '.join(arguments.rest)}")
     return arguments.run(arguments)
 
 

@@ -64,6 +64,17 @@ def obstacle() -> str | None:
     return f"{_NAME} {getattr(found, '__version__', '')} of {found.__file__} is another package"
 
 
+def state() -> str:
+    """What ``import causal_conv1d`` gives here."""
+    reason = obstacle()
+    if reason is not None:
+        return reason
+    found = importlib.util.find_spec(_NAME)
+    if found is None:
+        return f"free; {_OURS}.install() takes the name in a process"
+    return f"this package, by {found.origin}"
+
+
 def _suffixes() -> list[str]:
     return ["", *(f".{name}" for name in _MODULES)]
 

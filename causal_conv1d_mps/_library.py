@@ -33,6 +33,8 @@ def _load() -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
         library.causal_conv1d_version.restype = ctypes.c_char_p
         library.causal_conv1d_isa.restype = ctypes.c_char_p
+        library.causal_conv1d_cpu_feature.argtypes = [ctypes.c_int32]
+        library.causal_conv1d_cpu_feature.restype = ctypes.c_char_p
         library.causal_conv1d_torch_register.argtypes = [ctypes.c_char_p]
         library.causal_conv1d_torch_register.restype = ctypes.c_char_p
     except (OSError, AttributeError) as error:  # cut short, of another platform or version

@@ -61,7 +61,7 @@ class CausalConv1d(nn.Module):
         self.state = None
 
     def step(self, x: Tensor) -> Tensor:
-        """The output for the next columns of a stream, (batch, dim) or (batch, dim, seqlen).
+        """The output for x, the next columns of a stream, (batch, dim) or (batch, dim, seqlen).
 
         The outputs of any chunks of a stream, one after the other, are the output for the whole:
         without SiLU and in float32 to the bit. History counts as a constant in gradients.

@@ -1,5 +1,6 @@
-"""``python -m causal_conv1d_mps.selftest [--device mps] [--json]``: is every operation right here,
-and how fast? Prints one page to paste into an issue.
+"""``python -m causal_conv1d_mps selftest [--device mps] [--json]``: is every operation right here,
+and how fast? Prints one page for each device that is here, or for the one named, to paste into an
+issue.
 
 The results are held to float64 on the CPU and to the bounds of docs/numerics.md. The exit code is
 0 if all is right, 1 if not, 2 if the device cannot be used.
@@ -35,10 +36,12 @@ from . import (
     causal_conv1d_varlen_states_ref,
 )
 from ._library import library
+from ._table import show
 from .bounds import backward_errors, forward_error, reference
 
 DIM, LENGTHS = 37, (1, 5, 130)  # no multiple of any vector
 WIDTHS = (1, 2, 3, 4, 5, 8, 9)
+DEVICES = ("cpu", "mps", "cuda")
 LAYOUTS = ("channel-first", "channels-last", "strided")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SHAPE, SAMPLE = (2, 2048, 2048), 0.02  # what is timed, for how many seconds
@@ -266,24 +269,6 @@ def measure(device: str) -> list[dict[str, Any]]:
 # ---- the page
 
 
-def show(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table: by rich where it is installed, which is no requirement of the package."""
-    print(f"\n{title}")
-    try:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-    except ImportError:
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        for row in (header, *rows):
-            print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
-        return
-    table = Table(*header, box=box.SIMPLE_HEAD)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=100, highlight=False, markup=False).print(table)
-
-
 def page(environment: dict[str, Any], checks: list[dict], timings: list[dict]) -> None:
     """What a person reads."""
     for name, value in environment.items():
@@ -313,16 +298,11 @@ def page(environment: dict[str, Any], checks: list[dict], timings: list[dict]) -
     show("Microseconds per call", ["call", "dtype", "ours", "copy", "copy / ours"], rows)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs all and prints it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m causal_conv1d_mps.selftest")
-    parser.add_argument("--device", choices=("cpu", "mps", "cuda"), default="cpu")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON")
-    options = parser.parse_args(arguments)
-    device = options.device
+def run(device: str) -> dict[str, Any]:
+    """All that is known of a device afterwards: environment, checks and timings."""
     start = perf_counter()
     if reason := lack(device):
-        parser.exit(2, f"Cannot run on {device}: {reason}\n")
+        raise RuntimeError(f"Cannot run on {device}: {reason}")
     torch.get_device_module(device).synchronize()
     first = perf_counter() - start
     environment = {
@@ -338,19 +318,34 @@ def main(arguments: list[str] | None = None) -> int:
         "first call (s)": round(first, 4),
     }
     checks, timings = check(device), measure(device)
-    right = all(c["right"] for c in checks)
     environment |= {
         "cases": sum(c["cases"] for c in checks),
         "seconds": round(perf_counter() - start, 1),
-        "result": "all right" if right else "WRONG",
+        "result": "all right" if all(c["right"] for c in checks) else "WRONG",
     }
+    return {"environment": environment, "checks": checks, "timings": timings}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs all and prints it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m causal_conv1d_mps selftest")
+    parser.add_argument("--device", choices=DEVICES, help="this one alone, not all that are here")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, one per device")
+    options = parser.parse_args(arguments)
+    devices = [options.device] if options.device else [d for d in DEVICES if not lack(d)]
+    results = []
+    for device in devices:
+        try:
+            results.append(run(device))
+        except RuntimeError as error:
+            parser.exit(2, f"{error}\n")
+        if not options.json:
+            page(**results[-1])
+    right = all(c["right"] for result in results for c in result["checks"])
     if options.json:
-        finite = [c | {"worst": c["worst"] if c["worst"] < WRONG else None} for c in checks]
-        print(
-            json.dumps({"environment": environment, "checks": finite, "timings": timings}, indent=2)
-        )
-    else:
-        page(environment, checks, timings)
+        for c in (c for result in results for c in result["checks"] if c["worst"] == WRONG):
+            c["worst"] = None  # JSON has no infinity
+        print(json.dumps(results, indent=2))
     return 0 if right else 1
 
 

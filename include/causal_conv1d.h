@@ -188,6 +188,10 @@ CAUSAL_CONV1D_API const char *causal_conv1d_version(void);
  * avx2 fma f16c avx512f avx512bw avx512vl, neon bf16. */
 CAUSAL_CONV1D_API const char *causal_conv1d_isa(void);
 
+/* The names of the CPU features that were found, hidden or not: that of the i-th, NULL past the
+ * last. */
+CAUSAL_CONV1D_API const char *causal_conv1d_cpu_feature(int32_t i);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 #include "../include/causal_conv1d.h"
 
 #include "check.h"
+#include "cpu/features.h"
 #include "cpu/kernels.h"
 #include "gpu/gpu.h"
 
@@ -105,4 +106,14 @@ const char *causal_conv1d_version(void)
 const char *causal_conv1d_isa(void)
 {
     return cc1d_best_isa()->name;
+}
+
+const char *causal_conv1d_cpu_feature(int32_t i)
+{
+    uint32_t found = cc1d_cpu_features(NULL);
+#define X(name) \
+    if (found & CC1D_##name && i-- == 0) return #name;
+    CC1D_FEATURES(X)
+#undef X
+    return NULL;
 }

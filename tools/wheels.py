@@ -13,6 +13,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,6 +56,17 @@ def environment(objects: Path = CACHE) -> dict[str, str]:
     }
 
 
+def repack(wheel: Path) -> None:
+    """Gives the files of a wheel one mode: theirs follow the umask of whoever checked them out."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)  # of 1980, where the times of zip begin
+            entry.external_attr = 0o100644 << 16
+            archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
+
+
 def build(platform: str, out: Path, objects: Path = CACHE) -> Path:
     """Writes the wheel for a key of ``TARGETS`` to ``out``, built in a folder there.
 
@@ -76,12 +88,13 @@ def build(platform: str, out: Path, objects: Path = CACHE) -> Path:
         "CC": " ".join(zig("cc", "-target", target.triple)),
         "CFLAGS": f"-g0 -ffile-prefix-map={ROOT}=.",
         "LDFLAGS": "-s",
-        "SOURCE_DATE_EPOCH": "315532800",  # the times in the wheel: 1980, where those of zip begin
+        "SOURCE_DATE_EPOCH": "315532800",  # 1980
     }
     for old in out.glob(f"*-{tag}.whl"):
         old.unlink()
     subprocess.run(command, env=environment(objects) | compiler, check=True)
     (wheel,) = out.glob(f"*-{tag}.whl")
+    repack(wheel)
     if wheel.stat().st_size > MAX_BYTES:
         raise ValueError(f"{wheel} has {wheel.stat().st_size} bytes, more than {MAX_BYTES}")
     return wheel

@@ -1,5 +1,5 @@
-/* CPU feature detection.  __builtin_cpu_supports also asks the OS whether it saves the registers.
- */
+/* CPU feature detection, by cpuid: __builtin_cpu_supports needs a runtime library, and Zig's has
+ * none that works. */
 #include "features.h"
 
 #include <stdbool.h>
@@ -9,18 +9,33 @@
 #ifdef CC1D_X86
 #include <cpuid.h>
 
-static bool has_f16c(void) /* not every compiler knows it by name */
+/* Whether the OS saves the registers of `mask`, bits of XCR0 (Intel SDM 1, 13.3). */
+static bool saved(uint32_t mask)
 {
-    unsigned a, b, c = 0, d;
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+    unsigned a, b, c = 0, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & mask) == mask;
 }
 
-#define HAS_avx2 __builtin_cpu_supports("avx2")
-#define HAS_fma __builtin_cpu_supports("fma")
-#define HAS_f16c has_f16c()
-#define HAS_avx512f __builtin_cpu_supports("avx512f")
-#define HAS_avx512bw __builtin_cpu_supports("avx512bw")
-#define HAS_avx512vl __builtin_cpu_supports("avx512vl")
+static unsigned leaf1_c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && saved(0x6) ? c : 0;
+}
+
+static unsigned leaf7_b(uint32_t mask)
+{
+    unsigned a, b = 0, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && saved(mask) ? b : 0;
+}
+
+#define HAS_avx2 (leaf7_b(0x6) & bit_AVX2)
+#define HAS_fma (leaf1_c() & bit_FMA)
+#define HAS_f16c (leaf1_c() & bit_F16C)
+#define HAS_avx512f (leaf7_b(0xe6) & bit_AVX512F)
+#define HAS_avx512bw (leaf7_b(0xe6) & bit_AVX512BW)
+#define HAS_avx512vl (leaf7_b(0xe6) & bit_AVX512VL)
 #else
 #define HAS_avx2 false
 #define HAS_fma false

@@ -1,0 +1,93 @@
+"""The documentation: its Python runs, and it has every public name."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+from mktestdocs import check_md_file
+
+import causal_conv1d_mps
+from causal_conv1d_mps import __main__ as command_line
+
+pytestmark = pytest.mark.cpu_only
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+
+
+def test_pages_with_python_are_found():
+    assert {"README.md", "index.md", "packed.md"} <= {page.name for page in WITH_PYTHON}
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+def test_python_runs(page):
+    check_md_file(fpath=page, memory=True)
+
+
+def members(objects):
+    """Public names of functions and classes, with the public methods of those that are ours."""
+    for name, value in objects.items():
+        yield name, value
+        if inspect.isclass(value):
+            for method in (m for m in vars(value) if not m.startswith("_")):
+                if callable(getattr(value, method)):
+                    yield f"{name}.{method}", getattr(value, method)
+
+
+PUBLIC = dict(
+    members(
+        {
+            name: getattr(causal_conv1d_mps, name)
+            for name in causal_conv1d_mps.__all__
+            if name != "__version__"
+        }
+    )
+)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring(name):
+    """It is there, and speaks of every parameter, or of the function whose parameters they are."""
+    value = PUBLIC[name]
+    text = inspect.getdoc(value)
+    assert text and len(text) > 5
+    if inspect.isfunction(value) and ":func:" not in text and "See the class" not in text:
+        parameters = [p for p in inspect.signature(value).parameters if p != "self"]
+        missing = [p for p in parameters if not re.search(rf"\b{p}\b", text)]
+        assert not missing
+
+
+def test_reference_has_every_public_name():
+    """By module, as mkdocstrings takes them: what a module documents is what it has."""
+    page = (ROOT / "docs/reference.md").read_text()
+    asked = re.findall(r"^::: (\S+)", page, re.M)
+    for name in causal_conv1d_mps.__all__:
+        value = getattr(causal_conv1d_mps, name)
+        path = f"{getattr(value, '__module__', 'causal_conv1d_mps')}.{name}"
+        assert any(path == a or path.startswith(f"{a}.") for a in asked) or f".{name}`" in page, (
+            name
+        )
+
+
+def test_every_function_of_the_header_is_in_the_page_on_c():
+    assert '"include/causal_conv1d.h"' in (ROOT / "docs/c.md").read_text()
+
+
+@pytest.mark.parametrize("word", ["info", "selftest", "bench", "install"])
+def test_every_command_is_documented(word, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["causal_conv1d_mps", "--help"])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert f"\n    {word}" in capsys.readouterr().out
+    assert f"| `{word}" in (ROOT / "docs/index.md").read_text()
+
+
+def test_the_version_has_an_entry():
+    assert f"\n## {causal_conv1d_mps.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_page_is_in_the_navigation():
+    listed = set(re.findall(r'"([^"]+\.md)"', (ROOT / "zensical.toml").read_text()))
+    assert {page.name for page in ROOT.glob("docs/*.md")} == listed - {"files/CONTRIBUTING.md"}

@@ -1,0 +1,70 @@
+"""Builds the documentation: python tools/docs.py
+
+The pages also are to be read where they lie, so their links go to files beside the folder; a site
+has no such files.  build/docs holds the pages with whatever they link to, and build/site is made
+of it by Zensical, which takes the API from the docstrings by way of mkdocstrings and ``Roles``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS, STAGE, SITE = ROOT / "docs", ROOT / "build/docs", ROOT / "build/site"
+
+
+class Roles(griffe.Extension):
+    """Links for the ``:func:`` and ``:mod:`` of docstrings."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Called for every module, class, function and attribute."""
+        if obj.docstring:
+            link = r"[`\1`][causal_conv1d_mps.functional.\1]"
+            name = r":func:`(?:causal_conv1d_mps\.)?(causal_\w+(?<!_ref))`"
+            text = re.sub(name, link, obj.docstring.value)
+            obj.docstring.value = re.sub(r":\w+:`", "`", text)
+
+
+def staged(text: str, page: Path = DOCS / "index.md") -> str:
+    """A page's text with links to files outside of docs/ turned into links to copies of them."""
+
+    def link(match: re.Match[str]) -> str:
+        path = (page.parent / match[1]).resolve()
+        if path.is_relative_to(DOCS) or not path.is_relative_to(ROOT):
+            return match[0]
+        copy = STAGE / "files" / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+        if path.suffix == ".md":  # a page of the site as well: its own links count
+            copy.write_text(re.sub(r"\]\((?!\w+:|#)[^)]*\)", "]", copy.read_text()))
+        return f"]({copy.relative_to(STAGE)}{match[2] or ''})"
+
+    return re.sub(r"\]\((\.\./[^)#]+)(#[^)]*)?\)", link, text)
+
+
+def main() -> int:
+    """Makes the folder, builds the site and checks its links; the exit code."""
+    for folder in (STAGE, SITE):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(DOCS, STAGE, ignore=shutil.ignore_patterns("results"))
+    for page in STAGE.glob("*.md"):
+        page.write_text(staged(page.read_text()))
+    for command in (
+        [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
+        [Path(sys.executable).with_name("linkchecker"), "--no-status", "--no-warnings",
+         SITE / "index.html"],
+    ):  # fmt: skip
+        if code := subprocess.call(command, cwd=ROOT):
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
