@@ -16,7 +16,8 @@ AARCH64_CC ?= aarch64-linux-gnu-gcc
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels transformers lint clean
+.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
+  transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -73,11 +74,26 @@ $(BUILD)/transformers-%: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --target $@ transformers==$* kernels==0.17.2
 
 macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own (TORCH=2.13: that one alone)
-	$(BIN)/python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64
+	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64
 	$(BIN)/python tools/check_macos.py $(BUILD)/macos/*.whl $(if $(TORCH),--torch $(TORCH))
 
-wheels: $(VENV)/installed ## the wheels of all platforms, in build/wheels
-	$(BIN)/python tools/wheels.py
+wheels: $(VENV)/installed ## every platform's wheel, cross-built and checked
+	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py
+	$(BIN)/python tools/check_wheels.py $(BUILD)/wheels/*.whl
+
+release: $(VENV)/installed ## dist/: sdist, wheels, SHA256SUMS, notes.md
+	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/release.py
+
+docs: .venv-docs/installed ## build/site, links checked
+	.venv-docs/bin/python tools/docs.py
+
+figures: $(VENV)/installed ## docs/figures, from docs/results
+	$(BIN)/python tools/plots.py docs/results/*.json
+
+.venv-docs/installed: requirements-docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 src/gpu/source.c: tools/embed.py src/gpu/args.h src/gpu/causal_conv1d.metal src/gpu/metal_on_cuda.h
 	$(PYTHON) $<
