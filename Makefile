@@ -14,6 +14,8 @@ GPU_LIBRARY := $(CURDIR)/$(BUILD)/libcausal_conv1d_gpu.so
 # Another machine's compiler and emulator (Debian: gcc-aarch64-linux-gnu qemu-user).
 AARCH64_CC ?= aarch64-linux-gnu-gcc
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+# The widths that kernels are compiled for under the sanitizers; others take the scalar code there.
+FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
 .PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
@@ -119,8 +121,8 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 
 $(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
 $(BUILD)/aarch64/%: CC := $(AARCH64_CC)
-$(BUILD)/asan/%: FLAGS := -O1 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
-$(BUILD)/tsan/%: FLAGS := -O1 -g -fsanitize=thread
+$(BUILD)/asan/%: FLAGS := $(FEW_WIDTHS) -O0 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
+$(BUILD)/tsan/%: FLAGS := $(FEW_WIDTHS) -O1 -g -fsanitize=thread
 
 define object_rules
 $(BUILD)/$(1)/%.o: src/%.c $$(SOURCES)

@@ -11,7 +11,9 @@
 #include "../../include/causal_conv1d.h"
 
 /* The specialised widths.  Others, like fp64 and other strides, are served by the scalar code. */
+#ifndef CC1D_WIDTHS /* sanitizers, whose compiles take minutes, name fewer */
 #define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#endif
 #define CC1D_MAX_WIDTH 8
 
 /* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack. */
