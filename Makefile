@@ -14,7 +14,8 @@ GPU_LIBRARY := $(CURDIR)/$(BUILD)/libcausal_conv1d_gpu.so
 # Another machine's compiler and emulator (Debian: gcc-aarch64-linux-gnu qemu-user).
 AARCH64_CC ?= aarch64-linux-gnu-gcc
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
-# The widths that kernels are compiled for under the sanitizers; others take the scalar code there.
+# Under the sanitizers kernels are compiled for these widths, and ASan and UBSan take -O0, where gcc
+# warns of pragmas: at -O1 avx2.c alone takes 4 minutes.  Other widths take the scalar code there.
 FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
@@ -121,7 +122,7 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 
 $(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
 $(BUILD)/aarch64/%: CC := $(AARCH64_CC)
-$(BUILD)/asan/%: FLAGS := $(FEW_WIDTHS) -O0 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
+$(BUILD)/asan/%: FLAGS := $(FEW_WIDTHS) -Wno-error -O0 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/tsan/%: FLAGS := $(FEW_WIDTHS) -O1 -g -fsanitize=thread
 
 define object_rules
