@@ -183,9 +183,9 @@ CAUSAL_CONV1D_API const char *causal_conv1d_status_message(causal_conv1d_status 
 /* CAUSAL_CONV1D_VERSION of the library that is loaded. */
 CAUSAL_CONV1D_API const char *causal_conv1d_version(void);
 
-/* The CPU kernels in use: "scalar", "avx2", "avx512", "neon" or "neon_bf16".  The environment variable
- * CAUSAL_CONV1D_HIDE, read once, hides CPU features by name, separated by commas:
- * avx2 fma f16c avx512f avx512bw avx512vl, neon bf16. */
+/* The CPU kernels in use: "scalar", "avx2", "avx512", "neon" or "neon_bf16".  The environment
+ * variable CAUSAL_CONV1D_HIDE, read once, hides CPU features by name, separated by commas: avx2 fma
+ * f16c avx512f avx512bw avx512vl, neon bf16. */
 CAUSAL_CONV1D_API const char *causal_conv1d_isa(void);
 
 /* The names of the CPU features that were found, hidden or not: that of the i-th, NULL past the
