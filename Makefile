@@ -19,15 +19,20 @@ AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
+.PHONY: bench test test-suite test-gpu check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
   transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
 	$(BIN)/python examples/byte_lm.py --short --compare
 
-test: $(BUILD)/installed ## the whole suite, C and Python
-	$(BIN)/python test.py
+test: test-suite test-gpu ## everything, C, Python and the shader; -j2 runs the two at once
+
+test-suite: $(BUILD)/installed
+	$(BIN)/python test.py --ignore=tests/gpu
+
+test-gpu: $(BUILD)/installed
+	$(BIN)/python -m pytest tests/gpu
 
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done
