@@ -337,31 +337,5 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
     return check_driver(status, "Launching a kernel", error);
 }
 
-static causal_conv1d_status allocate(const causal_conv1d_tensor *like, int64_t count,
-                                     causal_conv1d_tensor *memory, causal_conv1d_error *error)
-{
-    *memory = (causal_conv1d_tensor){.dtype = CAUSAL_CONV1D_FLOAT32,
-                                     .device = CAUSAL_CONV1D_CUDA,
-                                     .ndim = 1,
-                                     .size = {count},
-                                     .stride = {1}};
-    if (!torch.aoti_torch_empty_strided)
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
-                         "Expected a PyTorch with CUDA in this process, got none");
-    memory->handle = cc1d_torch_floats(like, count);
-    if (!memory->handle)
-        return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY,
-                         "PyTorch could not allocate a workspace of %lld bytes",
-                         (long long)count * 4);
-    torch.aoti_torch_get_data_ptr(memory->handle, &memory->data);
-    return CAUSAL_CONV1D_OK;
-}
-
-/* PyTorch's allocator reuses memory in the order of the stream. */
-static void release(causal_conv1d_tensor *memory)
-{
-    torch.aoti_torch_delete_tensor_object(memory->handle);
-}
-
 /* Measured on an H100. */
-const cc1d_gpu cc1d_cuda = {allocate, release, run, {4, 64, 2, 32, 256, 2}};
+const cc1d_gpu cc1d_cuda = {run, {4, 64, 2, 32, 256, 2}};

@@ -7,6 +7,7 @@
 
 #include "../check.h"
 #include "../cpu/dtype.h"
+#include "../torch/torch_c.h"
 
 typedef causal_conv1d_tensor tensor;
 
@@ -53,8 +54,7 @@ void cc1d_preamble(const cc1d_variant *v, char *text, size_t size)
     assert(n > 0 && (size_t)n < size);
 }
 
-/* ---- Pieces of a plan -------------------------------------------------------------------------
- */
+/* ---- Pieces of a plan ----------------------------------------------------------------- */
 
 static int64_t divide_up(int64_t a, int64_t b)
 {
@@ -141,8 +141,7 @@ static causal_conv1d_status launch(const cc1d_gpu *gpu, const tensor *x,
     return gpu->run(x, launches, count, error);
 }
 
-/* ---- Layouts ----------------------------------------------------------------------------------
- */
+/* ---- Layouts -------------------------------------------------------------------------- */
 
 /* Which of its dimensions, 1 or 2, neighbouring threads of a call take: the contiguous one. */
 static int fast_dimension(const tensor *x)
@@ -190,12 +189,24 @@ static int64_t rows_of(int64_t most, int64_t run)
     return most < run ? most : run;
 }
 
-/* ---- Forward ----------------------------------------------------------------------------------
- */
+/* ---- Forward -------------------------------------------------------------------------- */
 
 static const tensor *ids_of(const tensor *seq_idx, const tensor *cu_seqlens)
 {
     return cc1d_present(seq_idx) ? seq_idx : cu_seqlens;
+}
+
+/* Over the batch, then the time; cu_seqlens has no batch. */
+static void add_ids_strides(cc1d_launch *l, const tensor *seq_idx, const tensor *cu_seqlens)
+{
+    bool packed = cc1d_present(cu_seqlens);
+    add_number(l, packed ? 0 : seq_idx->stride[0]);
+    add_number(l, packed ? cu_seqlens->stride[0] : seq_idx->stride[1]);
+}
+
+static int64_t sequences_of(const tensor *x, const tensor *cu_seqlens)
+{
+    return cc1d_present(cu_seqlens) ? cu_seqlens->size[0] - 1 : x->size[0];
 }
 
 static uint8_t options_of(bool silu, const tensor *bias, const tensor *seq_idx,
@@ -218,7 +229,7 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
     const tensor *const all[] = {x, &a->out, &a->initial_states, ids, &a->weight, &a->bias};
     const tensor *const moved[] = {x, &a->out};
     const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
-    bool general = is_general(width), packed = cc1d_present(&a->cu_seqlens);
+    bool general = is_general(width);
     int fast = general ? 2 : fast_dimension(x);
     int64_t bytes = fast == 1 ? tuning->forward_bytes : 16;
     int64_t vector = general ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
@@ -246,13 +257,12 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
     add_tensor(&l, &a->out, x);
     add_number(&l, x->size[1]);
     add_number(&l, x->size[2]);
-    add_number(&l, packed ? a->cu_seqlens.size[0] - 1 : x->size[0]);
+    add_number(&l, sequences_of(x, &a->cu_seqlens));
     add_number(&l, run);
     add_strides(&l, x);
     add_strides(&l, &a->out);
     add_number(&l, a->bias.stride[0]);
-    add_number(&l, packed ? 0 : a->seq_idx.stride[0]);
-    add_number(&l, packed ? a->cu_seqlens.stride[0] : a->seq_idx.stride[1]);
+    add_ids_strides(&l, &a->seq_idx, &a->cu_seqlens);
     add_strides(&l, &a->initial_states);
     if (fast == 1)
         set_grid(&l, x->size[1] / vector, divide_up(x->size[2], run), x->size[0]);
@@ -313,8 +323,7 @@ causal_conv1d_status cc1d_gpu_varlen_states(const cc1d_gpu *gpu,
     return launch(gpu, &a->x, &l, has_threads(&l), error);
 }
 
-/* ---- Backward ---------------------------------------------------------------------------------
- */
+/* ---- Backward ------------------------------------------------------------------------- */
 
 /* The launch of a kernel with the arguments of backward, `to` in the place of dx. */
 static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kernel, int64_t vector,
@@ -332,7 +341,6 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
                                  &a->bias,
                                  &a->dinitial_states,
                                  partial};
-    bool packed = cc1d_present(&a->cu_seqlens);
     cc1d_launch l = {.variant = {.kernel = (uint8_t)kernel,
                                  .width = (int32_t)a->weight.size[1],
                                  .value = (uint8_t)x->dtype,
@@ -355,14 +363,13 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
     add_tensor(&l, partial, x);
     add_number(&l, x->size[1]);
     add_number(&l, x->size[2]);
-    add_number(&l, packed ? a->cu_seqlens.size[0] - 1 : x->size[0]);
+    add_number(&l, sequences_of(x, &a->cu_seqlens));
     add_number(&l, run);
     add_strides(&l, x);
     add_strides(&l, &a->dout);
     add_strides(&l, to);
     add_number(&l, a->bias.stride[0]);
-    add_number(&l, packed ? 0 : a->seq_idx.stride[0]);
-    add_number(&l, packed ? a->cu_seqlens.stride[0] : a->seq_idx.stride[1]);
+    add_ids_strides(&l, &a->seq_idx, &a->cu_seqlens);
     add_strides(&l, &a->initial_states);
     add_strides(&l, &a->dfinal_states);
     return l;
@@ -424,7 +431,7 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
 
     tensor partial = {0};
     causal_conv1d_status status = CAUSAL_CONV1D_OK;
-    if (parts > 0) status = gpu->allocate(x, parts * (width + 1) * dim, &partial, error);
+    if (parts > 0) status = cc1d_torch_floats(x, parts * (width + 1) * dim, &partial, error);
     if (status != CAUSAL_CONV1D_OK) return status;
 
     cc1d_launch launches[4];
@@ -459,12 +466,12 @@ causal_conv1d_status cc1d_gpu_backward(const cc1d_gpu *gpu, const causal_conv1d_
     launches[count] = plan_reduce(a, &partial, parts);
     count += has_threads(&launches[count]);
     status = launch(gpu, x, launches, count, error);
-    if (parts > 0) gpu->release(&partial);
+    /* PyTorch's allocators reuse memory in the order of the stream. */
+    if (parts > 0) cc1d_torch.aoti_torch_delete_tensor_object(partial.handle);
     return status;
 }
 
-/* ---- Update -----------------------------------------------------------------------------------
- */
+/* ---- Update --------------------------------------------------------------------------- */
 
 causal_conv1d_status cc1d_gpu_update(const cc1d_gpu *gpu, const causal_conv1d_update_args *a,
                                      causal_conv1d_error *error)

@@ -56,12 +56,8 @@ typedef struct cc1d_tuning {
     int64_t time_rows;                          /* vectors in flight along the time, forward */
 } cc1d_tuning;
 
-/* A kind of GPU.  memory and run work on the device of `like` and x. */
+/* A kind of GPU. */
 typedef struct cc1d_gpu {
-    /* Memory for `count` float32 that lives as long as the launches need it; release then. */
-    causal_conv1d_status (*allocate)(const causal_conv1d_tensor *like, int64_t count,
-                                     causal_conv1d_tensor *memory, causal_conv1d_error *error);
-    void (*release)(causal_conv1d_tensor *memory);
     /* Encodes the launches, in this order, and does not wait for them. */
     causal_conv1d_status (*run)(const causal_conv1d_tensor *x, const cc1d_launch *launches,
                                 int count, causal_conv1d_error *error);

@@ -22,6 +22,14 @@ typedef struct compiled {
 static compiled *all;
 static cc1d_lock lock = CC1D_LOCK_INIT;
 
+/* Why the last of PyTorch's functions failed. */
+static const char *reason(void)
+{
+    if (torch.torch_exception_get_what_without_backtrace)
+        return torch.torch_exception_get_what_without_backtrace();
+    return "what PyTorch printed says why";
+}
+
 /* The text of a file, or NULL with errno set. */
 static char *read_file(const char *path)
 {
@@ -47,7 +55,7 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
                                     causal_conv1d_error *error)
 {
     const char *path = getenv("CAUSAL_CONV1D_METAL_PATH");
-    const char *name = path ? path : "the shader of causal_conv1d_mps", *why = "";
+    const char *name = path ? path : "the shader of causal_conv1d_mps";
     char preamble[1024], *file = NULL;
     AOTIMetalShaderLibraryHandle library;
     if (path && !(file = read_file(path)))
@@ -68,10 +76,7 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
     free(text);
     free(file);
     if (!failed) return CAUSAL_CONV1D_OK;
-    why = "what PyTorch printed says why";
-    if (torch.torch_exception_get_what_without_backtrace)
-        why = torch.torch_exception_get_what_without_backtrace();
-    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, why);
+    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, reason());
 }
 
 /* The kernel of a variant, compiled on its first use. */
@@ -145,33 +150,8 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
     AOTITorchError failed = torch.aoti_torch_mps_run_command_block(b.functions[0], encode, &b);
     if (!failed && !b.failed) return CAUSAL_CONV1D_OK;
     return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch could not encode %s: %s",
-                     cc1d_kernel_name(&launches[0].variant),
-                     torch.torch_exception_get_what_without_backtrace
-                         ? torch.torch_exception_get_what_without_backtrace()
-                         : "what it printed says why");
-}
-
-static causal_conv1d_status allocate(const causal_conv1d_tensor *like, int64_t count,
-                                     causal_conv1d_tensor *memory, causal_conv1d_error *error)
-{
-    if (!torch.aoti_torch_mps_run_command_block)
-        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
-                         "Expected a PyTorch with Apple GPUs in this process, got none");
-    *memory = (causal_conv1d_tensor){.dtype = CAUSAL_CONV1D_FLOAT32,
-                                     .device = CAUSAL_CONV1D_MPS,
-                                     .ndim = 1,
-                                     .size = {count},
-                                     .stride = {1},
-                                     .handle = cc1d_torch_floats(like, count)};
-    if (memory->handle) return CAUSAL_CONV1D_OK;
-    return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY,
-                     "PyTorch could not allocate a workspace of %lld bytes", (long long)count * 4);
-}
-
-static void release(causal_conv1d_tensor *memory)
-{
-    torch.aoti_torch_delete_tensor_object(memory->handle);
+                     cc1d_kernel_name(&launches[0].variant), reason());
 }
 
 /* Not measured: small enough for the registers of an Apple GPU. */
-const cc1d_gpu cc1d_metal = {allocate, release, run, {8, 32, 2, 32, 64, 1}};
+const cc1d_gpu cc1d_metal = {run, {8, 32, 2, 32, 64, 1}};

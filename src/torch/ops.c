@@ -173,14 +173,26 @@ static causal_conv1d_tensor new_with_strides(call *c, causal_conv1d_tensor t,
     return t;
 }
 
-AtenTensorHandle cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n)
+causal_conv1d_status cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n,
+                                       causal_conv1d_tensor *memory, causal_conv1d_error *error)
 {
+    *memory = (causal_conv1d_tensor){.dtype = CAUSAL_CONV1D_FLOAT32,
+                                     .device = x->device,
+                                     .device_index = x->device_index,
+                                     .ndim = 1,
+                                     .size = {n},
+                                     .stride = {1}};
+    if (!torch.aoti_torch_empty_strided)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
+                         "Expected a PyTorch in this process for x on a GPU, got none");
     AtenTensorHandle handle = NULL;
-    const int64_t stride = 1;
-    if (torch.aoti_torch_empty_strided(1, &n, &stride, torch.dtypes[CAUSAL_CONV1D_FLOAT32],
+    if (torch.aoti_torch_empty_strided(1, memory->size, memory->stride, torch.dtypes[memory->dtype],
                                        torch.devices[x->device], x->device_index, &handle))
-        return NULL;
-    return handle;
+        return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY,
+                         "PyTorch could not allocate a workspace of %lld bytes", (long long)n * 4);
+    torch.aoti_torch_get_data_ptr(handle, &memory->data);
+    memory->handle = handle;
+    return CAUSAL_CONV1D_OK;
 }
 
 /* The same, with the strides of torch.empty_like or contiguous. */

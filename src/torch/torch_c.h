@@ -89,8 +89,8 @@ typedef struct cc1d_torch_functions {
 
 extern cc1d_torch_functions cc1d_torch;
 
-/* A new contiguous tensor of n float32 on x's device; NULL if there is no memory.  For the caller
- * to delete. */
-AtenTensorHandle cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n);
+/* Memory for n float32 on x's device, from PyTorch; its handle is for the caller to delete. */
+causal_conv1d_status cc1d_torch_floats(const causal_conv1d_tensor *x, int64_t n,
+                                       causal_conv1d_tensor *memory, causal_conv1d_error *error);
 
 #endif
