@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from numerics import DEVICE, LAYOUTS, assert_backward, make, parameters
+from numerics import DEVICE, LAYOUTS, assert_backward, assert_forward, make, parameters
 
 import torch
 from causal_conv1d_mps import CausalConv1dMPSFunction, causal_conv1d
@@ -37,6 +37,16 @@ def test_several_tiles(dtype, layout, shape):
     weight, bias = parameters(shape[1], 4, dtype)
     grads = gradients(x, weight, bias, "silu", dout)
     assert_backward(grads, dout, x, weight, bias, "silu")
+
+
+@pytest.mark.parametrize("shape", DEVICE.affordable((1, 1030, 4100)))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_wide_tiles(dtype, shape):
+    """The CPU cuts large channels-last tensors otherwise than small ones."""
+    x, dout = (make(*shape, dtype, "channels-last") for _ in "xd")
+    weight, bias = parameters(shape[1], 4, dtype)
+    assert_forward(causal_conv1d(x, weight, bias, "silu"), x, weight, bias, "silu")
+    assert_backward(gradients(x, weight, bias, "silu", dout), dout, x, weight, bias, "silu")
 
 
 @pytest.mark.parametrize("of_x", LAYOUTS)

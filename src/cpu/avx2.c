@@ -27,6 +27,7 @@
 enum { LANES = 8, GROUP = 4 };
 typedef __m256 vr;
 typedef int lanes __attribute__((vector_size(32))); /* for constants */
+typedef char bytes __attribute__((vector_size(16)));
 
 INLINE vr vr_set(float a)
 {
@@ -150,11 +151,16 @@ INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
     }
 }
 
-INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)
+INLINE void vr_split_bf16(vr a, vr *even, vr *odd)
 {
-    __m256i both = _mm256_loadu_si256(p);
+    __m256i both = _mm256_castps_si256(a);
     *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
     *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int)0xffff0000)));
+}
+
+INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)
+{
+    vr_split_bf16(_mm256_loadu_ps(p), even, odd);
 }
 
 INLINE void vr_load_bf16_n(const void *p, vr *even, vr *odd, int n)
@@ -177,11 +183,6 @@ INLINE void vr_store_bf16_n(void *p, vr even, vr odd, int n)
     memcpy(p, part, (size_t)n * 2);
 }
 
-INLINE void vr_copy(char *to, const char *from)
-{
-    _mm_storeu_si128((__m128i *)to, _mm_loadu_si128((const __m128i *)from));
-}
-
 INLINE void vr_unzip(vr a, vr b, vr *even, vr *odd)
 {
     __m256d e = _mm256_castps_pd(_mm256_shuffle_ps(a, b, 0x88));
@@ -200,6 +201,29 @@ INLINE vr vr_pick(const vr *v, const int n, const int j)
         all = _mm256_blendv_ps(all, v[k + 1], _mm256_castsi256_ps((__m256i)here));
     }
     return _mm256_permutevar8x32_ps(all, (__m256i)(i * n + j));
+}
+
+INLINE void vr_move_on(char *p, const void *x, const int size, const int n)
+{
+    const lanes i = {0, 1, 2, 3, 4, 5, 6, 7};
+    const bytes b = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    EACH (r, n) {
+        char *to = p + r * LANES * size;
+        if (size == 4) {
+            const lanes e = r * LANES + i, last = e % n == n - 1;
+            const __m256 next = r < n - 1 ? _mm256_loadu_ps((float *)to + 1)
+                                          : _mm256_maskload_ps((float *)to + 1, first(LANES - 1));
+            const __m256 new = _mm256_permutevar8x32_ps(_mm256_loadu_ps(x), (__m256i)(e / n));
+            _mm256_storeu_ps((float *)to, _mm256_blendv_ps(next, new, (__m256)last));
+        } else {
+            const bytes e = (char)(r * LANES) + b / 2, last = e % (char)n == (char)(n - 1);
+            const __m128i next = r < n - 1 ? _mm_loadu_si128((__m128i *)(to + 2))
+                                           : _mm_srli_si128(_mm_loadu_si128((__m128i *)to), 2);
+            const __m128i from = (__m128i)(e / (char)n * 2 + b % 2);
+            const __m128i new = _mm_shuffle_epi8(_mm_loadu_si128(x), from);
+            _mm_storeu_si128((__m128i *)to, _mm_blendv_epi8(next, new, (__m128i)last));
+        }
+    }
 }
 
 /* A NaN in b stays one, in these two. */
@@ -228,6 +252,7 @@ INLINE vr vr_reciprocal(vr a)
 #define ISA_FEATURES (CC1D_avx2 | CC1D_fma | CC1D_f16c)
 #include "pair.inc.h"
 #include "sigmoid.inc.h"
+#include "columns.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"

@@ -9,7 +9,7 @@
  *   vptestmd, vcmpps     3, 1 / 4, 0.5       with two masked additions: rounding to bf16
  *   vcvtph2ps, vcvtps2ph 7, 1 / 5, 1         fp16
  *   vrcp14ps + 2 fma     15, 3               vdivps zmm takes 10 cycles
- *   vpermt2ps            3, 1 / 4, 1         halves a row in the update
+ *   vpermt2ps, vpermw    3, 1 / 4, 1         halve a row in the update; put x into the state
  * SiLU is 16 such operations and a vrcp14ps, which holds both ports for 2 cycles: 10 a vector.
  * Not used: vcvtneps2bf16 of AVX512-BF16 takes 2 cycles, as the rounding above does, and makes
  * denormals 0; the conversions of AVX512-FP16 do what those above do. (Cycles on Golden Cove
@@ -162,8 +162,9 @@ INLINE __m512i upper_halves(void)
     return _mm512_set1_epi32((int)0xffff0000);
 }
 
-INLINE void split_bf16(__m512i both, vr *even, vr *odd)
+INLINE void vr_split_bf16(vr a, vr *even, vr *odd)
 {
+    __m512i both = _mm512_castps_si512(a);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(both, upper_halves()));
 }
@@ -176,12 +177,13 @@ INLINE __m512i join_bf16(vr even, vr odd)
 
 INLINE void vr_load_bf16(const void *p, vr *even, vr *odd)
 {
-    split_bf16(_mm512_loadu_si512(p), even, odd);
+    vr_split_bf16(_mm512_loadu_ps(p), even, odd);
 }
 
 INLINE void vr_load_bf16_n(const void *p, vr *even, vr *odd, int n)
 {
-    split_bf16(_mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1), p), even, odd);
+    __m512i both = _mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << n) - 1), p);
+    vr_split_bf16(_mm512_castsi512_ps(both), even, odd);
 }
 
 INLINE void vr_store_bf16(void *p, vr even, vr odd)
@@ -192,11 +194,6 @@ INLINE void vr_store_bf16(void *p, vr even, vr odd)
 INLINE void vr_store_bf16_n(void *p, vr even, vr odd, int n)
 {
     _mm512_mask_storeu_epi16(p, (__mmask32)((UINT64_C(1) << n) - 1), join_bf16(even, odd));
-}
-
-INLINE void vr_copy(char *to, const char *from)
-{
-    _mm256_storeu_si256((__m256i *)to, _mm256_loadu_si256((const __m256i *)from));
 }
 
 /* Lane i holds i * n + j. */
@@ -227,6 +224,47 @@ INLINE vr vr_pick(const vr *v, const int n, const int j)
     return r;
 }
 
+typedef int ints __attribute__((vector_size(64))); /* for constants */
+typedef short shorts __attribute__((vector_size(64)));
+
+/* The elements i of register r for which row (r * lanes + i) / n has its last. */
+INLINE __mmask32 last_of_rows(const int r, const int lanes, const int n)
+{
+    __mmask32 last = 0;
+    EACH (i, lanes) last |= (__mmask32)((r * lanes + i) % n == n - 1) << i;
+    return last;
+}
+
+INLINE void vr_move_on(char *p, const void *x, const int size, const int n)
+{
+    const ints i4 = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const shorts i2 = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                       16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31};
+    const __m512i new =
+        size == 4 ? _mm512_loadu_si512(x) : _mm512_castsi256_si512(_mm256_loadu_si256(x));
+    const int lanes = 64 / size, registers = (LANES * n + lanes - 1) / lanes;
+    EACH (r, registers) { /* of which the last may be half a one */
+        char *to = p + r * 64;
+        if (size == 4) {
+            const __mmask16 last = (__mmask16)last_of_rows(r, lanes, n);
+            const __m512i row = (__m512i)((r * lanes + i4) / n);
+            const __m512i next = _mm512_maskz_loadu_epi32((__mmask16)~last, to + 4);
+            _mm512_storeu_si512(to, _mm512_mask_permutexvar_epi32(next, last, row, new));
+        } else {
+            const bool half = LANES * n % lanes != 0 && r == registers - 1;
+            const __mmask32 last = last_of_rows(r, lanes, n);
+            const __m512i row = (__m512i)(((short)(r * lanes) + i2) / (short)n);
+            __m512i v = _mm512_maskz_loadu_epi16((half ? 0xffff : 0xffffffff) & ~last, to + 2);
+            v = _mm512_mask_permutexvar_epi16(v, last, row, new);
+            /* A masked store would keep the next load waiting. */
+            if (half)
+                _mm256_storeu_si256((__m256i *)to, _mm512_castsi512_si256(v));
+            else
+                _mm512_storeu_si512(to, v);
+        }
+    }
+}
+
 /* A NaN in b stays one, in these two. */
 INLINE vr vr_max(vr a, vr b)
 {
@@ -255,6 +293,7 @@ INLINE vr vr_reciprocal(vr a)
     (CC1D_avx2 | CC1D_fma | CC1D_f16c | CC1D_avx512f | CC1D_avx512bw | CC1D_avx512vl)
 #include "pair.inc.h"
 #include "sigmoid.inc.h"
+#include "columns.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"

@@ -145,7 +145,7 @@ INLINE void backward_time(const cc1d_args *args, const cc1d_tile *tile, float *p
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = args->x.size[1];
     const int VL = vl(dtype), G = group(dtype);
     const bool silu_on = args->silu;
-    float derivative[GROUP * LANES];
+    ALIGNED float derivative[GROUP * LANES];
     for (int64_t d = tile->dim_begin; d < tile->dim_end; d++) {
         float channel[CC1D_MAX_WIDTH + 1];
         vf w[CC1D_MAX_WIDTH + 1], sum[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
@@ -209,10 +209,10 @@ typedef struct dim_rows {
     const cc1d_tile *tile;
     cc1d_sequence sequence;
     int64_t x_step, dout_step, dx_step;
-    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];   /* weights and bias */
-    float states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE]; /* columns before time 0 */
-    float g[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];      /* of the last W-1 times */
-    float sum[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE];
+    ALIGNED float rows[CC1D_MAX_WIDTH + 1][ROW];   /* weights and bias */
+    ALIGNED float states[CC1D_MAX_WIDTH - 1][ROW]; /* columns before time 0 */
+    ALIGNED float g[CC1D_MAX_WIDTH - 1][ROW];      /* of the last W-1 times */
+    ALIGNED float sum[CC1D_MAX_WIDTH + 1][ROW];
 } dim_rows;
 
 /* What is stored for column u: v, with the gradient of the final states, in dx or dinitial. */
@@ -278,7 +278,8 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
     const bool sums_later = is_pair(dtype);
     /* Rows of fp32 that are read twice would not stay in the first-level cache. */
     const bool grouped = inner && silu_on && dtype != CAUSAL_CONV1D_FLOAT32;
-    float gs[BACKWARD_BLOCK][MAX_VL], derivative[BACKWARD_BLOCK * MAX_VL];
+    ALIGNED float gs[BACKWARD_BLOCK][MAX_VL];
+    ALIGNED float derivative[BACKWARD_BLOCK * MAX_VL];
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH], g[CC1D_MAX_WIDTH], sum[CC1D_MAX_WIDTH + 1];
     EACH (k, W + 1) {
         w[k] = vf_get(&r->rows[k][i], dtype);
@@ -352,7 +353,7 @@ INLINE void backward_dim(const cc1d_args *args, const cc1d_tile *tile, float *pa
     r.x_step = args->x.stride[2] * size, r.dout_step = args->dout.stride[2] * size;
     r.dx_step = args->dx.stride[2] * size;
     assert(dim <= CC1D_DIM_TILE);
-    load_channels(&args->weight, &args->bias, tile, dtype, W, r.rows);
+    load_channels(&args->weight, &args->bias, tile->dim_begin, dim, W, is_pair(dtype), r.rows);
     memset(r.sum, 0, (W + 1) * sizeof *r.sum);
     memset(r.states, 0, (W - 1) * sizeof *r.states);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {

@@ -74,7 +74,20 @@ void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t g
 }
 
 /* Elements of a tile: enough to make its set-up small, few enough to share out small calls. */
-enum { TILE = 16384, TIME_TILE = 8192, BATCH_TILE = 1024 };
+enum { TILE = 16384, TIME_TILE = 8192, DIM_TILE = 256 };
+
+/* Elements of a call from which on tiles of channel rows are CC1D_DIM_TILE wide: what comes from
+ * memory comes faster in long rows, but in a cache more tiles are better. */
+enum { WIDE = 1 << 22 };
+
+/* How an operation is cut.  Columns that a tile gathers from the batch: partial sums cost memory,
+ * weights time to load.  Times of a wide tile: the backward computes W-1 more. */
+typedef struct cutting {
+    int64_t columns, wide_times;
+} cutting;
+
+static const cutting forward_cutting = {1, 64}, update_cutting = {8, 64},
+                     backward_cutting = {1024, 256};
 
 /* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
  * run fastest.  Packed sequences have their spans listed: a long one is cut by time, short ones
@@ -107,14 +120,15 @@ static void list_spans(tiling *t, const cc1d_args *args)
 
 /* Depends on the shape, the layout and cu_seqlens alone.  Time tiles are multiples of 64 elements,
  * so that the vectors of one never straddle two.  False: out of memory. */
-static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, bool sum_batches)
+static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cutting cut)
 {
     const causal_conv1d_tensor *x = &args->x, *packed = &args->cu_seqlens;
     *t = (tiling){.dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
     t->batch = cc1d_present(packed) ? packed->size[0] - 1 : x->size[0];
     if (layout == CC1D_DIM) {
-        t->dim_size = max64(1, min64(t->dim, CC1D_DIM_TILE));
-        t->time_size = ceil_div(4 * TILE / t->dim_size, 64) * 64;
+        bool wide = x->size[0] * t->dim * t->seqlen >= WIDE;
+        t->dim_size = max64(1, min64(t->dim, wide ? CC1D_DIM_TILE : DIM_TILE));
+        t->time_size = wide ? cut.wide_times : ceil_div(4 * TILE / t->dim_size, 64) * 64;
     } else {
         t->time_size = TIME_TILE;
         t->dim_size = max64(1, TILE / 4 / max64(min64(t->seqlen, t->time_size), 1));
@@ -127,9 +141,7 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, bo
         return true;
     }
     t->time_tiles = max64(1, ceil_div(t->seqlen, t->time_size));
-    /* Partial sums cost memory: a tile of few times covers several batches. */
-    if (sum_batches && t->time_tiles == 1)
-        t->batch_size = max64(1, BATCH_TILE / max64(1, t->seqlen));
+    if (t->time_tiles == 1) t->batch_size = max64(1, cut.columns / max64(1, t->seqlen));
     t->spans = ceil_div(t->batch, t->batch_size) * t->time_tiles;
     return true;
 }
@@ -216,12 +228,12 @@ static void end_run(run *r)
 
 /* Chooses kernels and tiles; false: out of memory. */
 static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *const *same_layout,
-                      int n, bool sum_batches, const causal_conv1d_threads *threads)
+                      int n, cutting cut, const causal_conv1d_threads *threads)
 {
     cc1d_layout layout = common_layout(same_layout, n);
     const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
     r->kernels = choose(isa, layout, &r->args);
-    if (!make_tiling(&r->tiling, &r->args, layout, sum_batches)) return false;
+    if (!make_tiling(&r->tiling, &r->args, layout, cut)) return false;
     if (!cc1d_present(seq_idx) || r->args.weight.size[1] > CC1D_MAX_WIDTH) return true;
     int64_t count = seq_idx->size[0] * seq_idx->size[1];
     if (!(r->masks = malloc((size_t)count + 64))) return false;
@@ -243,7 +255,7 @@ static void forward_tiles(int64_t begin, int64_t end, void *context)
 static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads *threads)
 {
     const causal_conv1d_tensor *const same_layout[] = {&r->args.x, &r->args.out};
-    bool ok = begin_run(r, isa, same_layout, 2, false, threads);
+    bool ok = begin_run(r, isa, same_layout, 2, forward_cutting, threads);
     if (ok)
         cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(&r->tiling),
                        forward_tiles, r);
@@ -300,7 +312,7 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
     if (one_pass(&r.args)) {
         r.kernels = choose(isa, CC1D_DIM, &r.args);
         if (r.kernels.update) {
-            make_tiling(&r.tiling, &r.args, CC1D_DIM, false);
+            make_tiling(&r.tiling, &r.args, CC1D_DIM, update_cutting);
             cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r.tiling),
                            update_tiles, &r);
             return CAUSAL_CONV1D_OK;
@@ -381,7 +393,7 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
                       .silu = args->silu}};
     const causal_conv1d_tensor *const same_layout[] = {&r.args.x, &r.args.dout, &r.args.dx};
     int64_t bytes = 0;
-    bool ok = begin_run(&r, isa, same_layout, 3, true, threads);
+    bool ok = begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
     r.partial_bytes = (args->weight.size[1] + 1) * r.tiling.dim *
                       (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
     ok = ok && !__builtin_mul_overflow(r.partial_bytes, r.tiling.spans, &bytes) &&

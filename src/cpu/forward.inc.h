@@ -97,24 +97,9 @@ INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
     }
 }
 
-/* The weights (rows 0..W-1) and bias (row W) of a tile's channels as rows of fp32, 0 behind.  Such
- * rows are in the order of the lanes. */
-INLINE void load_channels(const tensor *weight, const tensor *bias, const cc1d_tile *tile,
-                          const causal_conv1d_dtype dtype, const int W, float rows[][CC1D_DIM_TILE])
-{
-    int64_t n = tile->dim_end - tile->dim_begin;
-    for (int64_t i = 0; i < n; i++) {
-        float channel[CC1D_MAX_WIDTH + 1];
-        load_channel(weight, bias, tile->dim_begin + i, W, channel);
-        EACH (k, W + 1) rows[k][place(i, dtype)] = channel[k];
-    }
-    for (; n % vl(dtype) != 0; n++)
-        for (int k = 0; k <= W; k++) rows[k][place(n, dtype)] = 0;
-}
-
 /* The W-1 columns before time 0 of a tile's channels as rows of fp32; rows begin as 0. */
 INLINE void load_states(const cc1d_args *args, const cc1d_sequence *s, const cc1d_tile *tile,
-                        const causal_conv1d_dtype dtype, const int W, float rows[][CC1D_DIM_TILE])
+                        const causal_conv1d_dtype dtype, const int W, float rows[][ROW])
 {
     const int64_t n = tile->dim_end - tile->dim_begin;
     if (!args->states.dtype || tile->time_begin > 0) return;
@@ -139,7 +124,7 @@ INLINE void load_window(vf *tap, const char *x, int64_t x_step, int64_t t, int64
 {
     EACH (k, W - 1) {
         if (t + k < W - 1)
-            tap[k + 1] = vf_get(states + (t + k) * CC1D_DIM_TILE, dtype);
+            tap[k + 1] = vf_get(states + (t + k) * ROW, dtype);
         else
             tap[k + 1] = vf_load(x + (k - (W - 1)) * x_step, dtype, n);
     }
@@ -161,33 +146,37 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
                               const bool silu_on)
 {
     const int G = group(dtype);
-    /* SiLU keeps the core from reaching the next block's rows in time; 16 bits leave room for them.
-     */
-    const int64_t ahead = silu_on && cc1d_dtype_size(dtype) == 2 ? DIM_BLOCK * x_step : 0;
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
-    EACH (k, W + 1) w[k] = vf_get(rows + k * CC1D_DIM_TILE, dtype);
+    EACH (k, W + 1) w[k] = vf_get(rows + k * ROW, dtype);
     load_window(tap, x, x_step, t, n, states, dtype, W);
     int64_t i = 0;
     for (; !masks && i + G <= times; i += G) {
         vf v[GROUP];
         EACH (g, G) {
             EACH (k, W - 1) tap[k] = tap[k + 1];
-            tap[W - 1] = vf_load(x + (i + g) * x_step, dtype, n);
-            __builtin_prefetch(x + (i + g) * x_step + ahead, 0, 2);
+            tap[W - 1] = vf_load(x, dtype, n);
+            /* SiLU keeps the core from reaching the next block's rows in time. */
+            if (silu_on && cc1d_dtype_size(dtype) == 2)
+                __builtin_prefetch(x + DIM_BLOCK * x_step, 0, 2);
             v[g] = convolve(tap, w, W);
+            NEXT_ROW(x, x_step);
         }
         if (silu_on) silu(v, G, dtype, false);
-        EACH (g, G) vf_store(out + (i + g) * out_step, dtype, v[g], n);
+        EACH (g, G) {
+            vf_store(out, dtype, v[g], n);
+            NEXT_ROW(out, out_step);
+        }
     }
     for (; i < times; i++) {
         vf v, seen[CC1D_MAX_WIDTH];
         EACH (k, W - 1) tap[k] = tap[k + 1];
-        tap[W - 1] = vf_load(x + i * x_step, dtype, n);
+        tap[W - 1] = vf_load(x, dtype, n);
         mask_window(seen, tap, masks ? masks[t + i] : ALL_TAPS, W);
         v = convolve(seen, w, W);
         if (silu_on) silu(&v, 1, dtype, false);
         if (masks && masks[t + i] == 0) v = vf_set(0);
-        vf_store(out + i * out_step, dtype, v, n);
+        vf_store(out, dtype, v, n);
+        x += x_step, out += out_step;
     }
 }
 
@@ -197,9 +186,10 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
     const int64_t size = (int64_t)cc1d_dtype_size(dtype), dim = tile->dim_end - tile->dim_begin;
     const int VL = vl(dtype);
     const int64_t x_step = args->x.stride[2] * size, out_step = args->out.stride[2] * size;
-    float rows[CC1D_MAX_WIDTH + 1][CC1D_DIM_TILE], states[CC1D_MAX_WIDTH - 1][CC1D_DIM_TILE];
+    ALIGNED float rows[CC1D_MAX_WIDTH + 1][ROW];
+    ALIGNED float states[CC1D_MAX_WIDTH - 1][ROW];
     assert(dim <= CC1D_DIM_TILE);
-    load_channels(&args->weight, &args->bias, tile, dtype, W, rows);
+    load_channels(&args->weight, &args->bias, tile->dim_begin, dim, W, is_pair(dtype), rows);
     memset(states, 0, (W - 1) * sizeof *states);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);

@@ -17,7 +17,7 @@
 #define CC1D_MAX_WIDTH 8
 
 /* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack. */
-#define CC1D_DIM_TILE 256
+#define CC1D_DIM_TILE 1024
 
 /* The tensors of any call, those it lacks absent, as the public structs describe them. */
 typedef struct cc1d_args {

@@ -144,11 +144,6 @@ INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
     memcpy(p, part, (size_t)n * cc1d_dtype_size(dtype));
 }
 
-INLINE void vr_copy(char *to, const char *from)
-{
-    vst1q_u8((uint8_t *)to, vld1q_u8((const uint8_t *)from));
-}
-
 INLINE float32x4_t mask(float32x4_t a, uint32x4_t m)
 {
     return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a), m));
@@ -204,6 +199,24 @@ INLINE vr vr_pick(const vr *v, const int n, const int j)
     return vr_load(lane, CAUSAL_CONV1D_FLOAT32);
 }
 
+INLINE void vr_move_on(char *p, const void *x, const int size, const int n)
+{
+    const uint8x16_t byte = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const uint8x16_t size16 = vdupq_n_u8((uint8_t)size), n16 = vdupq_n_u8((uint8_t)n);
+    const uint8_t *from = x;
+    const uint8x16x2_t all = {{vld1q_u8(from), vld1q_u8(from + LANES * size - 16)}};
+    const int blocks = LANES * n * size / 16;
+    EACH (r, blocks) {
+        uint8_t *to = (uint8_t *)p + 16 * r;
+        const uint8x16_t e = vdupq_n_u8((uint8_t)(16 / size * r)) + byte / size16;
+        const uint8x16_t next = r < blocks - 1 ? vld1q_u8(to + size)
+                                : size == 4    ? vextq_u8(vld1q_u8(to), byte, 4)
+                                               : vextq_u8(vld1q_u8(to), byte, 2);
+        const uint8x16_t new = vqtbl2q_u8(all, e / n16 * size16 + byte % size16);
+        vst1q_u8(to, vbslq_u8((uint8x16_t)(e % n16 == n16 - 1), new, next));
+    }
+}
+
 #ifdef ONLY_BF16
 extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #define OTHER_KERNELS cc1d_neon.kernels
@@ -217,6 +230,7 @@ extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #endif
 #include "pair.inc.h"
 #include "sigmoid.inc.h"
+#include "columns.inc.h"
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"

@@ -10,7 +10,8 @@
  *   vr_load vr_store (pointer, dtype)          LANES elements, any alignment; dtype is a constant;
  *                                              what is stored to 16 bits is no signalling NaN
  *   vr_load_n vr_store_n (.., n)               the first n <= LANES, no other byte touched; rest 0
- *   vr_copy(to, from)                          2 * LANES bytes
+ *   vr_move_on(p, x, size, n)                  the LANES rows at p of n elements of `size` bytes,
+ *                                              2 or 4, lose their first and get x[row] as last
  *   vr_keep(a, n)                              lanes from n on become 0
  *   vr_keep_bits(a, masks, step, bits)         lane i becomes 0 if no bit of `bits` is in the number
  *                                              of `step` bytes, 1 or 2, at masks + step * i
@@ -20,6 +21,7 @@
  * and where BF16_PAIRS is 1, over 2 * LANES bf16 elements, those of even place in one register and
  * those of odd place in the other, with no lane crossed:
  *   vr_load_bf16 vr_store_bf16 vr_load_bf16_n vr_store_bf16_n
+ *   vr_split_bf16(a, &even, &odd)              those of the 2 * LANES in a register
  */
 // clang-format on
 #include <assert.h>
@@ -32,6 +34,13 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+/* Rows of registers in memory: one that straddles cache lines takes twice as long. */
+#define ALIGNED _Alignas(64)
+
+/* Floats from row to row of a tile of channels: a power of two would put all rows at one channel
+ * into one set of the cache. */
+enum { ROW = CC1D_DIM_TILE + 16 };
+
 #define PRAGMA(text) _Pragma(#text)
 /* An unrolled loop k = 0..n-1, so that arrays of vectors live in registers. */
 #if defined(__clang__)
@@ -39,8 +48,13 @@
 #pragma clang diagnostic ignored "-Wpass-failed"
 #define EACH(k, n) PRAGMA(clang loop unroll(full)) for (int k = 0; k < (n); k++)
 #else
-#define EACH(k, n) PRAGMA(GCC unroll 16) for (int k = 0; k < (n); k++)
+#define EACH(k, n) PRAGMA(GCC unroll 32) for (int k = 0; k < (n); k++)
 #endif
+
+/* p += step, unseen by gcc, which would keep a pointer to each row of a block, on the stack. */
+#define NEXT_ROW(p, step) \
+    ((p) += (step));      \
+    __asm__("" : "+r"(p))
 
 typedef causal_conv1d_tensor tensor;
 
