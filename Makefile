@@ -5,7 +5,7 @@ VENV := .venv
 BUILD ?= build
 BIN := $(VENV)/bin
 SOURCES := $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) CMakeLists.txt pyproject.toml
-C_TESTS := check_dtype check_errors check_kernels check_sequences
+C_TESTS := check_cache check_dtype check_errors check_kernels check_sequences
 # Fewer cases under the sanitizers and the emulator, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
 # Cases that the differential test draws where each may compile a shader.
