@@ -19,12 +19,15 @@ AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test test-suite test-gpu check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
+.PHONY: bench bench-kernels test test-suite test-gpu check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
   transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
 	$(BIN)/python examples/byte_lm.py --short --compare
+
+bench-kernels: $(BUILD)/check/bench_kernels ## the CPU kernels against memcpy and a triad; needs no Python
+	$<
 
 test: test-suite test-gpu ## everything, C, Python and the shader; -j2 runs the two at once
 
