@@ -21,11 +21,11 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
 {
     const int64_t size = (int64_t)cc1d_dtype_size(dtype);
     const char *weight = (char *)args->weight.data + tile->dim_begin * W * size;
-    const char *bias = (char *)args->bias.data + tile->dim_begin * size;
+    const char *bias = args->bias.dtype ? (char *)args->bias.data + tile->dim_begin * size : NULL;
     const int64_t state = cc1d_sequence_at(args, b).state, dim = tile->dim_end - tile->dim_begin;
     const char *x = at(&args->x, dtype, b, tile->dim_begin, 0);
     char *out = at(&args->out, dtype, b, tile->dim_begin, 0);
-    char *rest = at(&args->states, dtype, state >= 0 ? state : 0, tile->dim_begin, 0);
+    char *rest = state < 0 ? NULL : at(&args->states, dtype, state, tile->dim_begin, 0);
     for (int64_t i = 0; i < dim; i += GROUP * LANES) {
         ALIGNED float values[GROUP * LANES];
         vr v[GROUP];
@@ -41,7 +41,7 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
             } else {
                 load_columns(weight + d * W * size, dtype, n, W, w);
                 w[W] = vr_set(0);
-                if (args->bias.dtype) load_columns(bias + d * size, dtype, n, 1, w + W);
+                if (bias) load_columns(bias + d * size, dtype, n, 1, w + W);
             }
             EACH (k, W) w[W] = vr_fma(w[k], column[L - (W - 1) + k], w[W]);
             vr_store(values + (d - i), CAUSAL_CONV1D_FLOAT32, w[W]);
