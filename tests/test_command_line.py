@@ -5,10 +5,10 @@ import os
 import sys
 
 import pytest
+import torch
 from numerics import DEVICE
 
 import causal_conv1d_mps
-import torch
 from causal_conv1d_mps import __main__ as command_line
 from causal_conv1d_mps import _library, bench, selftest
 
