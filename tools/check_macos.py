@@ -130,7 +130,8 @@ def declared(header: str) -> set[str]:
 
 def requested(dylib: Path) -> set[str]:
     """The functions of PyTorch whose names the library holds."""
-    strings = bytes(parse(dylib).get_section("__cstring").content).decode().split("\0")
+    binary = parse(dylib)  # which must live as long as its parts are read
+    strings = bytes(binary.get_section("__cstring").content).decode().split("\0")
     return {s for s in strings if re.fullmatch(r"(aoti_)?torch_\w+|_Z\w+", s)}
 
 
