@@ -9,6 +9,7 @@ from mktestdocs import check_md_file
 
 import causal_conv1d_mps
 from causal_conv1d_mps import __main__ as command_line
+from causal_conv1d_mps import hub, serving
 
 pytestmark = pytest.mark.cpu_only
 
@@ -39,9 +40,10 @@ def members(objects):
 PUBLIC = dict(
     members(
         {
-            name: getattr(causal_conv1d_mps, name)
-            for name in causal_conv1d_mps.__all__
-            if name != "__version__"
+            name: getattr(module, name)
+            for module in (causal_conv1d_mps, serving, hub)
+            for name in module.__all__
+            if name not in ("__version__", "REPOSITORY")
         }
     )
 )
@@ -63,12 +65,10 @@ def test_reference_has_every_public_name():
     """By module, as mkdocstrings takes them: what a module documents is what it has."""
     page = (ROOT / "docs/reference.md").read_text()
     asked = re.findall(r"^::: (\S+)", page, re.M)
-    for name in causal_conv1d_mps.__all__:
-        value = getattr(causal_conv1d_mps, name)
-        path = f"{getattr(value, '__module__', 'causal_conv1d_mps')}.{name}"
-        assert any(path == a or path.startswith(f"{a}.") for a in asked) or f".{name}`" in page, (
-            name
-        )
+    for name, value in PUBLIC.items():
+        path = f"{value.__module__}.{name}"
+        assert any(path == a or path.startswith(f"{a}.") for a in asked), name
+    assert "causal_conv1d_mps.__version__`" in page
 
 
 def test_every_function_of_the_header_is_in_the_page_on_c():
