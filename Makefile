@@ -24,7 +24,7 @@ FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench test test-suite test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release reproduce docs figures \
+.PHONY: bench test test-suite test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels wheel-test release reproduce docs figures \
   transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
@@ -96,6 +96,13 @@ macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own 
 wheels: $(VENV)/installed ## every platform's wheel, cross-built and checked
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py
 	$(BIN)/python tools/check_wheels.py $(BUILD)/wheels/*.whl
+
+wheel-test: wheels ## the suite with the installed wheel and the newest PyTorch, or TORCH=2.13.0
+	rm -rf $(BUILD)/clean && $(PYTHON) -m venv $(BUILD)/clean
+	sed '/^nvidia-/d; s/^torch==.*/torch$(TORCH:%===%)/' requirements-dev.txt > $(BUILD)/clean/requirements.txt
+	$(BUILD)/clean/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r $(BUILD)/clean/requirements.txt $(BUILD)/wheels/*-manylinux*_$$(uname -m).whl
+	cd tests && PYTHONSAFEPATH=1 $(CURDIR)/$(BUILD)/clean/bin/python ../test.py --ignore=gpu --draws $(DRAWS)
 
 release: $(VENV)/installed ## dist/: sdist, wheels, SHA256SUMS, notes.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/release.py
