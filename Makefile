@@ -11,15 +11,21 @@ SANITIZED_CASES ?= 300
 # Cases that the differential test draws where each may compile a shader.
 DRAWS ?= 100
 GPU_LIBRARY := $(CURDIR)/$(BUILD)/libcausal_conv1d_gpu.so
-# Another machine's compiler and emulator (Debian: gcc-aarch64-linux-gnu qemu-user).
-AARCH64_CC ?= aarch64-linux-gnu-gcc
+# The compiler of the wheels, and what runs the programs of other machines (Debian: qemu-user
+# libc6-arm64-cross wine).  AARCH64_CC may be another, such as aarch64-linux-gnu-gcc.
+export ZIG_GLOBAL_CACHE_DIR ?= $(CURDIR)/$(BUILD)/zig
+ZIG := $(BIN)/python -m ziglang cc -target
+AARCH64_CC ?= $(ZIG) aarch64-linux-gnu.2.17
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
+WINDOWS_RUN ?= WINEDEBUG=-all wine
 # Under the sanitizers kernels are compiled for these widths, and ASan and UBSan take -O0, where gcc
 # warns of pragmas: at -O1 avx2.c alone takes 4 minutes.  Other widths take the scalar code there.
 FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
+LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench bench-kernels test test-suite test-gpu check aarch64 asan leaks tsan emulated gpu-test gpu-check gpu-bench macos wheels release docs figures \
+.PHONY: bench bench-kernels test test-suite test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
+  macos wheels wheel-test release reproduce docs figures \
   transformers lint clean
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
@@ -42,6 +48,9 @@ check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 
 aarch64: $(C_TESTS:%=$(BUILD)/aarch64/%) ## the C tests with NEON, emulated
 	set -e; for test in $^; do echo "$$test"; $(AARCH64_RUN) $$test --cases $(SANITIZED_CASES); done
+
+windows: $(patsubst %,$(BUILD)/windows/%,$(filter-out check_cache,$(C_TESTS))) ## the C tests but one that forks, under Wine
+	set -e; for test in $^; do echo "$$test"; $(WINDOWS_RUN) $$test --cases $(SANITIZED_CASES); done
 
 asan: $(C_TESTS:%=$(BUILD)/asan/%) ## the C tests under AddressSanitizer, LeakSanitizer and UBSan
 	set -e; for test in $^; do echo "$$test"; $$test --cases $(SANITIZED_CASES); done
@@ -92,8 +101,20 @@ wheels: $(VENV)/installed ## every platform's wheel, cross-built and checked
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py
 	$(BIN)/python tools/check_wheels.py $(BUILD)/wheels/*.whl
 
+wheel-test: wheels ## the suite with the installed wheel and the newest PyTorch, or TORCH=2.13.0
+	rm -rf $(BUILD)/clean && $(PYTHON) -m venv $(BUILD)/clean
+	sed '/^nvidia-/d; s/^torch==.*/torch$(TORCH:%===%)/' requirements-dev.txt > $(BUILD)/clean/requirements.txt
+	$(BUILD)/clean/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r $(BUILD)/clean/requirements.txt $(BUILD)/wheels/*-manylinux*_$$(uname -m).whl
+	cd tests && PYTHONSAFEPATH=1 $(CURDIR)/$(BUILD)/clean/bin/python ../test.py --ignore=gpu --draws $(DRAWS)
+
 release: $(VENV)/installed ## dist/: sdist, wheels, SHA256SUMS, notes.md
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/release.py
+
+reproduce: release ## what is committed, built from another folder: the same bytes as in dist/
+	rm -rf $(BUILD)/again && git clone --quiet . $(BUILD)/again
+	PATH="$(CURDIR)/$(BIN):$$PATH" python $(BUILD)/again/tools/release.py --unchecked
+	cd $(BUILD)/again/dist && sha256sum --check --strict $(CURDIR)/dist/SHA256SUMS
 
 docs: .venv-docs/installed ## build/site, links checked
 	.venv-docs/bin/python tools/docs.py
@@ -128,16 +149,18 @@ $(BUILD)/installed: $(VENV)/installed $(SOURCES)
 	  --no-deps --editable .
 	mkdir -p $(BUILD) && touch $@
 
-$(BUILD)/check/% $(BUILD)/aarch64/%: FLAGS := -O2
+$(BUILD)/check/% $(BUILD)/aarch64/% $(BUILD)/windows/%: FLAGS := -O2
 $(BUILD)/aarch64/%: CC := $(AARCH64_CC)
+$(BUILD)/windows/%: CC := $(ZIG) x86_64-windows-gnu
+$(BUILD)/windows/%: LIBS :=
 $(BUILD)/asan/%: FLAGS := $(FEW_WIDTHS) -Wno-error -O0 -g -fPIC -fexceptions -fsanitize=address,undefined -fno-sanitize-recover=all
 $(BUILD)/tsan/%: FLAGS := $(FEW_WIDTHS) -O1 -g -fsanitize=thread
 
 define object_rules
-$(BUILD)/$(1)/%.o: src/%.c $$(SOURCES)
+$(BUILD)/$(1)/%.o: src/%.c $$(SOURCES) $(if $(filter aarch64 windows,$(1)),| $(VENV)/installed)
 	mkdir -p $$(@D) && $$(CC) $$(CFLAGS_TEST) $$(FLAGS) -c $$< -o $$@
 $(BUILD)/$(1)/%: tests/c/%.c $$(patsubst src/%.c,$(BUILD)/$(1)/%.o,$$(filter %.c,$$(SOURCES)))
-	$$(CC) $$(CFLAGS_TEST) $$(FLAGS) $$^ -o $$@ -lm -ldl
+	$$(CC) $$(CFLAGS_TEST) $$(FLAGS) $$^ -o $$@ $$(LIBS)
 endef
-$(foreach kind,check aarch64 asan tsan,$(eval $(call object_rules,$(kind))))
+$(foreach kind,check aarch64 windows asan tsan,$(eval $(call object_rules,$(kind))))
 .SECONDARY:

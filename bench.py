@@ -30,15 +30,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+from torch import Tensor
 from torch._functorch import config as functorch_config
 
-import torch
 from causal_conv1d_mps import (
     __version__,
     causal_conv1d,
@@ -48,7 +49,6 @@ from causal_conv1d_mps import (
 )
 from causal_conv1d_mps._library import library
 from causal_conv1d_mps.selftest import chip, lack
-from torch import Tensor
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 OURS, PYTORCH, COMPILED, FLOOR = "ours", "PyTorch", "torch.compile", "floor"

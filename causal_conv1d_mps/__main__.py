@@ -29,8 +29,8 @@ def install_command(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     if not arguments.script:
-        print("installed for this process alone; name a script to run, or for good:\n"
-              "pip install causal-conv1d-mps-compat")  # fmt: skip
+        print("installed for this process alone; name a script to run, or for good\n"
+              "pip install ./compat (in the sources)")  # fmt: skip
         return 0
     sys.argv = arguments.script
     sys.path[0] = os.path.dirname(os.path.abspath(arguments.script[0]))
@@ -75,7 +75,7 @@ def pass_on(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name not in ("rich", "matplotlib"):
             raise
-        print(f"{error}: pip install causal-conv1d-mps[bench]", file=sys.stderr)
+        print(f"{error}: pip install rich matplotlib", file=sys.stderr)
         return 2
 
 

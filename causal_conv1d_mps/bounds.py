@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .reference import causal_conv1d_ref, causal_conv1d_varlen_ref

@@ -4,9 +4,8 @@ x's dtype at the end."""
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 

@@ -23,13 +23,13 @@ from pathlib import Path
 from statistics import fmean
 from time import perf_counter
 
+import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-
-import torch
-from causal_conv1d_mps import CausalConv1d
 from torch import Tensor, nn
+
+from causal_conv1d_mps import CausalConv1d
 
 MAX_BYTES = 4 << 20
 PROMPT = b"\n\tdef __init__(self, "

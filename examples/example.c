@@ -3,7 +3,7 @@
  *   cmake -B build && cmake --build build && sudo cmake --install build
  *   cc -std=c11 examples/example.c -lcausal_conv1d -o example
  *
- * Or without installing: cc -std=c11 -Iinclude examples/example.c src/*.c src/cpu/*.c -lm */
+ * Or without installing: cc -std=c11 -Iinclude examples/example.c $(find src -name '*.c') -lm */
 #include <causal_conv1d.h>
 #include <stdio.h>
 #include <stdlib.h>

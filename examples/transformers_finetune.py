@@ -20,11 +20,11 @@ from pathlib import Path
 from sys import modules
 from time import perf_counter
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 import causal_conv1d_mps
-import torch
 
 causal_conv1d_mps.install()  # from here on models find it
 from transformers import DataCollatorWithFlattening, Lfm2Config, Lfm2ForCausalLM  # noqa: E402

@@ -22,12 +22,12 @@ from sys import modules
 from time import perf_counter
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import causal_conv1d_mps
-import torch
-from torch import Tensor
 
 causal_conv1d_mps.install()  # from here on models find it
 from transformers import (  # noqa: E402

@@ -3,9 +3,9 @@
 import os
 
 import pytest
+import torch
 from numerics import DEVICE
 
-import torch
 from causal_conv1d_mps._library import library
 
 

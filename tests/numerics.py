@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+
 from causal_conv1d_mps.bounds import backward_errors, forward_error
 
 LAYOUTS = ("channel-first", "channels-last", "padded", "strided")

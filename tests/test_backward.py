@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
+import torch
 from numerics import DEVICE, LAYOUTS, assert_backward, assert_forward, make, parameters
 
-import torch
 from causal_conv1d_mps import CausalConv1dMPSFunction, causal_conv1d
 
 

@@ -3,9 +3,9 @@
 import math
 
 import pytest
+import torch
 from numerics import assert_forward, make, parameters
 
-import torch
 from causal_conv1d_mps import causal_conv1d
 from causal_conv1d_mps.bounds import worst
 

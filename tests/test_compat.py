@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import torch.nn.functional as F
 
 import causal_conv1d_mps
-import torch
 from causal_conv1d_mps import _library, fallback, functional
 from causal_conv1d_mps.compat import causal_conv1d_interface as interface
 from causal_conv1d_mps.compat import causal_conv1d_varlen, cpp_functions

@@ -4,9 +4,9 @@ import gc
 import resource
 
 import pytest
+import torch
 from numerics import DEVICE
 
-import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,

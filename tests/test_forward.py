@@ -4,9 +4,9 @@ import itertools
 import random
 
 import pytest
+import torch
 from numerics import DEVICE, LAYOUTS, assert_forward, make, on_cpu, parameters
 
-import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,

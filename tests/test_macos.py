@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("lief")
 pytest.importorskip("ziglang")
+pytest.importorskip("zopfli")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 import check_macos
 import wheels

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import causal_conv1d_mps
-import torch
 from causal_conv1d_mps import _library
 
 pytestmark = pytest.mark.cpu_only

@@ -3,9 +3,9 @@
 import json
 
 import pytest
+import torch
 from numerics import DEVICE
 
-import torch
 from causal_conv1d_mps import _ops, selftest
 
 

@@ -5,9 +5,9 @@ import itertools
 import hypothesis
 import hypothesis.strategies as st
 import pytest
+import torch
 from numerics import DEVICE, LAYOUTS, assert_backward, assert_forward, make, on_cpu, parameters
 
-import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,

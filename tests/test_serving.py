@@ -5,8 +5,8 @@ from itertools import pairwise
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-
 import torch
+
 from causal_conv1d_mps import causal_conv1d_ref
 from causal_conv1d_mps.serving import causal_conv1d_decode, causal_conv1d_prefill
 

@@ -4,10 +4,10 @@ import multiprocessing
 import threading
 
 import pytest
+import torch
 from numerics import DEVICE, make, parameters
 from torch.utils.data import DataLoader
 
-import torch
 from causal_conv1d_mps import (
     CausalConv1d,
     causal_conv1d,

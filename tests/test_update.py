@@ -3,9 +3,9 @@
 import itertools
 
 import pytest
+import torch
 from numerics import DEVICE, on_cpu, parameters
 
-import torch
 from causal_conv1d_mps import (
     causal_conv1d,
     causal_conv1d_fn,

@@ -14,6 +14,7 @@ import re
 import struct
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -130,7 +131,8 @@ def declared(header: str) -> set[str]:
 
 def requested(dylib: Path) -> set[str]:
     """The functions of PyTorch whose names the library holds."""
-    strings = bytes(parse(dylib).get_section("__cstring").content).decode().split("\0")
+    binary = parse(dylib)  # which must live as long as its parts are read
+    strings = bytes(binary.get_section("__cstring").content).decode().split("\0")
     return {s for s in strings if re.fullmatch(r"(aoti_)?torch_\w+|_Z\w+", s)}
 
 
@@ -199,13 +201,12 @@ def main() -> int:
     args = parser.parse_args()
     console = Console(highlight=False, width=120)
 
-    with zipfile.ZipFile(args.wheel) as archive:
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(args.wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".dylib"))
-        dylib = args.wheel.parent / Path(name).name
-        dylib.write_bytes(archive.read(name))
-    problems = [f"{args.wheel.name} {p}" for p in install_problems(args.wheel)]
-    problems += [f"{dylib.name} {p}" for p in library_problems(dylib)]
-    names = requested(dylib)
+        dylib = Path(archive.extract(name, folder))
+        problems = [f"{dylib.name} {p}" for p in library_problems(dylib)]
+        names = requested(dylib)
+    problems += [f"{args.wheel.name} {p}" for p in install_problems(args.wheel)]
     problems += [
         f"{dylib.name} does not ask for {name}"
         for name in sorted(declared(TORCH_HEADER.read_text()) - names)
@@ -222,7 +223,7 @@ def main() -> int:
     for problem in problems:
         console.print(f"[bold red]{escape(problem)}[/]")
     if not problems:
-        console.print(f"{dylib}: arm64, macOS 13.0, signed ad hoc, takes from {SYSTEM} alone")
+        console.print(f"{dylib.name}: arm64, macOS 13.0, signed ad hoc, takes from {SYSTEM} alone")
     return 1 if problems else 0
 
 

@@ -3,22 +3,25 @@
     python tools/check_wheels.py build/wheels/*.whl
 
 Linux: what auditwheel says of its symbols.  Windows: what the DLL imports and exports.  macOS is
-check_macos.py's.  All: what lies inside, and that two builds of a wheel have the same bytes if
-``--again`` names a folder with the other ones.
+check_macos.py's.  All: what lies inside.  Then a program in C runs with the library of the wheel,
+under qemu-aarch64 or Wine where they are installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
 import lief
 from rich.console import Console
-from wheels import MAX_BYTES, ROOT
+from wheels import MAX_BYTES, ROOT, TARGETS, environment, zig
 
 INSIDE = {
     "causal_conv1d_mps/causal_conv1d.h": ROOT / "include/causal_conv1d.h",
@@ -29,6 +32,12 @@ INSIDE = {
 }
 # What every Windows 10 has: the universal C runtime, and the kernel.
 WINDOWS = re.compile(r"api-ms-win-crt-[a-z]+-l1-1-0\.dll|kernel32\.dll|ntdll\.dll", re.I)
+# What runs the programs of a platform on Linux x86-64.
+RUNNERS = {
+    "manylinux_2_17_x86_64": [],
+    "manylinux_2_17_aarch64": ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"],
+    "win_amd64": ["wine"],
+}
 
 
 def content_problems(wheel: Path) -> list[str]:
@@ -77,22 +86,61 @@ def windows_problems(wheel: Path) -> list[str]:
     return problems + [f"exports wrongly or not: {name}" for name in sorted(exports ^ wanted)]
 
 
+def platform_of(wheel: Path) -> str:
+    """The last part of its name, a key of ``TARGETS``."""
+    return wheel.stem.rpartition("-")[2]
+
+
+def run_problems(wheel: Path) -> list[str]:
+    """Whether examples/example.c, linked to the library of the wheel, says the same with the
+    vectors of this CPU as with the scalar code."""
+    platform = platform_of(wheel)
+    header = (ROOT / "src/cpu/features.h").read_text()
+    (features,) = re.findall(r"#define CC1D_FEATURES\(X\)((?: X\(\w+\))+)", header)
+    hidden = ",".join(re.findall(r"X\((\w+)\)", features))
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith((".so", ".dll")))
+        for file in (name, "causal_conv1d_mps/causal_conv1d.h"):
+            Path(folder, Path(file).name).write_bytes(archive.read(file))
+        source, library, program = ROOT / "examples/example.c", Path(name).name, "example.exe"
+        command = zig(
+            "cc", "-target", TARGETS[platform].triple, "-I.", source, library, "-o", program
+        )
+        command += [] if "win" in platform else ["-Wl,-rpath,$ORIGIN", "-lm"]
+        subprocess.run(command, cwd=folder, env=environment(), check=True)
+        outputs = []
+        for hide in ("", hidden):
+            variables = {**os.environ, "CAUSAL_CONV1D_HIDE": hide, "WINEDEBUG": "-all"}
+            result = subprocess.run(
+                [*RUNNERS[platform], f"./{program}"],
+                cwd=folder, env=variables, text=True, capture_output=True,
+            )  # fmt: skip
+            if result.returncode:
+                return [f"does not run: {result.stderr or result.returncode}"]
+            outputs.append(result.stdout.splitlines())
+    (first, *vectors), (second, *scalar) = outputs
+    problems = [] if second.endswith(", scalar") != first.endswith(", scalar") else [first, second]
+    return problems + [
+        f"{v} with vectors, {s}" for v, s in zip(vectors, scalar, strict=True) if v != s
+    ]
+
+
 def main() -> int:
     """Prints what is wrong; 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheels", nargs="+", type=Path)
-    parser.add_argument("--again", type=Path, help="a folder with a second build of each")
     args = parser.parse_args()
     console, wrong = Console(width=120, highlight=False, markup=False), False
     for wheel in args.wheels:
-        problems = content_problems(wheel)
+        problems, ran = content_problems(wheel), ""
         if "manylinux" in wheel.name:
             problems += linux_problems(wheel)
         if "win_amd64" in wheel.name:
             problems += windows_problems(wheel)
-        if args.again and (args.again / wheel.name).read_bytes() != wheel.read_bytes():
-            problems.append("has other bytes the second time")
-        console.print(f"{wheel.name}: {'; '.join(problems) or 'right'}")
+        runner = RUNNERS.get(platform_of(wheel))
+        if runner == [] or (runner and shutil.which(runner[0])):
+            problems, ran = problems + run_problems(wheel), ", ran"
+        console.print(f"{wheel.name}: {'; '.join(problems) or 'right'}{ran}")
         wrong |= bool(problems)
     return int(wrong)
 

@@ -17,6 +17,7 @@ from typing import Any
 import griffe
 
 ROOT = Path(__file__).resolve().parent.parent
+HEADED = ("functional", "reference")  # modules that the page introduces in its own words
 DOCS, STAGE, SITE = ROOT / "docs", ROOT / "build/docs", ROOT / "build/site"
 
 
@@ -25,9 +26,15 @@ class Roles(griffe.Extension):
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for every module, class, function and attribute."""
-        if obj.docstring:
-            link = r"[`\1`][causal_conv1d_mps.functional.\1]"
+        if obj.name in HEADED:
+            obj.docstring = None
+        elif obj.docstring:
             name = r":func:`(?:causal_conv1d_mps\.)?(causal_\w+(?<!_ref))`"
+
+            def link(match: re.Match[str]) -> str:
+                module = "serving" if match[1].endswith(("prefill", "decode")) else "functional"
+                return f"[`{match[1]}`][causal_conv1d_mps.{module}.{match[1]}]"
+
             text = re.sub(name, link, obj.docstring.value)
             obj.docstring.value = re.sub(r":\w+:`", "`", text)
 

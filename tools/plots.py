@@ -39,6 +39,11 @@ def label(run: dict[str, Any], *names: str) -> str:
     return ", ".join(words.get(name, str(run["environment"][name])) for name in names)
 
 
+def short(number: float) -> str:
+    """Three digits of it, without an exponent."""
+    return f"{float(f'{number:.3g}'):,.10g}"
+
+
 def forward(runs: Runs) -> Runs:
     """Those of the forward pass."""
     return [run for run in runs if run["environment"]["pass"] == "forward"]
@@ -59,7 +64,7 @@ def speedup(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
         ratios = [minimum(row, "PyTorch") / minimum(row, "ours") for row in run["rows"]]
         bars = axes.barh(at, [r - 1 for r in ratios], height, left=1,
                          label=label(run, "dtype", "threads"))  # fmt: skip
-        axes.bar_label(bars, [f"{r:.3g}" for r in ratios], padding=2, fontsize=7)
+        axes.bar_label(bars, [short(r) for r in ratios], padding=2, fontsize=7)
     axes.axvline(1, color=theme["ink"], linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
@@ -109,7 +114,7 @@ def decode(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
         at = [g + (i - (len(contenders) - 1) / 2) * width for g in range(len(groups))]
         times = [1e3 * minimum(row, name) for _, row in groups]
         bars = axes.bar(at, times, width, color=color, label=name)
-        axes.bar_label(bars, [f"{t:.3g}" for t in times], padding=2, fontsize=7)
+        axes.bar_label(bars, [short(t) for t in times], padding=2, fontsize=7)
     axes.set_yscale("log")
     axes.margins(y=0.15)
     axes.set_xticks(range(len(groups)), [name for name, _ in groups], fontsize=8)
@@ -154,7 +159,8 @@ FIGURES: dict[str, tuple[Callable[[Axes, Runs, dict[str, str]], None], tuple[flo
 def draw(runs: Runs, out: Path) -> Iterator[Path]:
     """Writes every figure in every theme."""
     first = runs[0]["environment"]
-    title = f"{first['gpu'] or first['cpu']}, PyTorch {first['torch']}, {first['package']}"
+    chip, package = first["gpu"] or first["cpu"], f"causal_conv1d_mps {first['package']}"
+    title = f"{chip}, PyTorch {first['torch']}, {package}"
     # The same bytes for the same numbers.
     settings = {"svg.hashsalt": "causal_conv1d", "font.size": 9}
     for name, (figure_of, size) in FIGURES.items():

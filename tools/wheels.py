@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
+import zopfli
 from rich.console import Console
 from rich.table import Table
 
@@ -57,14 +58,18 @@ def environment(objects: Path = CACHE) -> dict[str, str]:
 
 
 def repack(wheel: Path) -> None:
-    """Gives the files of a wheel one mode: theirs follow the umask of whoever checked them out."""
+    """Gives the files of a wheel one mode: theirs follow the umask of whoever checked them out.
+
+    Zopfli writes the same format as zlib, 4 % smaller, and the same bytes with every Python.
+    """
     with zipfile.ZipFile(wheel) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(wheel, "w") as archive:
+    with zopfli.ZipFile(wheel, "w") as archive:
         for name, data in files.items():
             entry = zipfile.ZipInfo(name)  # of 1980, where the times of zip begin
             entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, data, zipfile.ZIP_DEFLATED, 9)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
 
 
 def build(platform: str, out: Path, objects: Path = CACHE) -> Path:

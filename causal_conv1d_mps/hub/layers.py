@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import causal_conv1d_mps
 from torch import Tensor, nn
+
+import causal_conv1d_mps
 
 __all__ = ["causal_conv1d_fn", "causal_conv1d_update"]
 

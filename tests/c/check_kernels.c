@@ -580,6 +580,7 @@ static void check_case(int64_t number, const char *wanted)
     free_run(&oracle), free_reference(&ref), free_call(&c);
 }
 
+#ifndef _WIN32
 static struct sigaction usual[65];
 
 /* Says which case it was, then lets the signal take its usual way. */
@@ -590,6 +591,7 @@ static void crashed(int signal)
         _exit(1);
     sigaction(signal, &usual[signal], NULL);
 }
+#endif
 
 int main(int argc, char **argv)
 {
@@ -612,9 +614,11 @@ int main(int argc, char **argv)
     }
     printf("--seed %lld\n", (long long)seed);
     fflush(stdout);
+#ifndef _WIN32
     const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     for (int i = 0; i < 5; i++)
         sigaction(signals[i], &(struct sigaction){.sa_handler = crashed}, &usual[signals[i]]);
+#endif
     for (int i = 0; i < TENSORS; i++) arenas[i] = make_arena();
     if (only >= 0) check_case(only, wanted);
     for (int64_t i = 0; only < 0 && i < cases && results.failed <= 20; i++) check_case(i, wanted);

@@ -5,8 +5,14 @@
 
 #include "testing.h"
 
+#ifdef _WIN32
+#include <windows.h>
+#undef OUT /* empty words of its headers */
+#undef far
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 typedef causal_conv1d_tensor tensor;
 
@@ -27,9 +33,17 @@ enum { ARENA = 1 << 26, MARGIN = 256, CANARY = 0xff /* NaN in every floating-poi
 
 static inline char *make_arena(void)
 {
+#ifdef _WIN32
+    SYSTEM_INFO system;
+    GetSystemInfo(&system);
+    size_t page = system.dwPageSize;
+    char *p = VirtualAlloc(NULL, ARENA + 2 * page, MEM_RESERVE, PAGE_NOACCESS);
+    if (!p || !VirtualAlloc(p + page, ARENA, MEM_COMMIT, PAGE_READWRITE)) abort();
+#else
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     char *p = mmap(NULL, ARENA + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (p == MAP_FAILED || mprotect(p + page, ARENA, PROT_READ | PROT_WRITE)) abort();
+#endif
     return p + page;
 }
 

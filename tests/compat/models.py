@@ -8,10 +8,9 @@ from collections import Counter
 from contextlib import contextmanager
 
 import pytest
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM
-
-import torch
 
 NAMES = ("causal_conv1d_fn", "causal_conv1d_update")
 PROMPT, NEW = 9, 6

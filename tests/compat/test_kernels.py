@@ -7,8 +7,8 @@ transformers accepts few versions of ``kernels``: the newest on PyPI is that of 
 import sys
 
 import pytest
-
 import torch
+
 from causal_conv1d_mps import hub, install
 
 kernels = pytest.importorskip("kernels", minversion="0.17")

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import causal_conv1d_mps
-import torch
 
 transformers = pytest.importorskip("transformers", minversion="5.15")
 causal_conv1d_mps.install()  # before any model is imported

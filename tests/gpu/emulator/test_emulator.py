@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from driver import Error, Gpu, sanitized
-
 import torch
+from driver import Error, Gpu, sanitized
 
 HEADER = """#include <metal_stdlib>
 using namespace metal;
