@@ -159,15 +159,14 @@ def test_a_library_that_is_too_new(wheel_of, monkeypatch, glibc, right):
 def test_a_dll_that_is_wrong(wheel_of):
     names = sorted(check_wheels.declared() | {"causal_conv1d_torch_register"})
     right = "".join(f"__declspec(dllexport) void {name}(void) {{}}\n" for name in names)
+    right += "int DllMainCRTStartup(void *a, int b, void *c) { return b || a || c; }\n"
     more = right + "__declspec(dllexport) void more(void) {}\n"
     less = right.replace(f" {names[0]}(", " more(")
-    window = right + "int MessageBoxA(void *, char *, char *, int);\n"
-    window += (
-        "int DllMain(void *a, int b, void *c) { return b && !c && MessageBoxA(a, 0, 0, 0); }\n"
-    )
+    window = "int MessageBoxA(void *, char *, char *, int);\n"
+    window += right.replace("b || a || c", "MessageBoxA(a, c, c, b)")
 
     def problems(source, *options):
-        found = check_wheels.windows_problems(wheel_of("win_amd64", source, *options))
+        found = check_wheels.windows_problems(wheel_of("win_amd64", source, "-nostdlib", *options))
         return [problem.lower() for problem in found]
 
     assert problems(right) == []
