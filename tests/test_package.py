@@ -39,7 +39,7 @@ def test_c_suite(compiler):
         pytest.skip(f"no {compiler}")
     build = f"BUILD=build/with-{compiler}"
     output = run("make", "check", "-j2", build, f"CC={compiler}", f"PYTHON={sys.executable}")
-    assert output.count(" passed, 0 failed") == 4
+    assert output.count(" passed, 0 failed") == len(list((ROOT / "tests/c").glob("check_*.c")))
 
 
 def test_prototypes_are_those_of_pytorch():
