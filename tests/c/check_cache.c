@@ -72,7 +72,8 @@ static void check_damage(const cc1d_cache_key *key)
             store(key, 0);
             check(has(key), "byte %ld: what was stored is not there", at);
             damage(at, cut);
-            check(!has(key), "byte %ld %s: was not noticed", at, cut ? "and on cut off" : "changed");
+            check(!has(key), "byte %ld %s: was not noticed", at,
+                  cut ? "and on cut off" : "changed");
             check(access(file, F_OK) != 0, "byte %ld: the damaged file is still there", at);
         }
 }
