@@ -73,7 +73,7 @@ def speedup(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.margins(x=0.1, y=0.02)
     axes.set_xlabel("times as fast as F.conv1d (+ F.silu)")
-    axes.legend(loc="lower right")
+    axes.figure.legend(loc="outside lower center", ncols=len(runs))
 
 
 def memory(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
