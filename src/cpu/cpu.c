@@ -81,12 +81,12 @@ enum { TILE = 16384, TIME_TILE = 8192, DIM_TILE = 256 };
 enum { WIDE = 1 << 22 };
 
 /* How an operation is cut.  Columns that a tile gathers from the batch: partial sums cost memory,
- * weights time to load.  Times of a wide tile: the backward computes W-1 more. */
+ * weights time to load.  Times of a wide tile, at least: the backward computes W-1 more. */
 typedef struct cutting {
     int64_t columns, wide_times;
 } cutting;
 
-static const cutting forward_cutting = {1, 64}, update_cutting = {8, 64},
+static const cutting forward_cutting = {1, 0}, update_cutting = {8, 0},
                      backward_cutting = {1024, 256};
 
 /* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
@@ -126,9 +126,10 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cu
     *t = (tiling){.dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
     t->batch = cc1d_present(packed) ? packed->size[0] - 1 : x->size[0];
     if (layout == CC1D_DIM) {
-        bool wide = x->size[0] * t->dim * t->seqlen >= WIDE;
+        bool wide = (double)x->size[0] * (double)t->dim * (double)t->seqlen >= WIDE;
         t->dim_size = max64(1, min64(t->dim, wide ? CC1D_DIM_TILE : DIM_TILE));
-        t->time_size = wide ? cut.wide_times : ceil_div(4 * TILE / t->dim_size, 64) * 64;
+        t->time_size = ceil_div(4 * TILE / t->dim_size, 64) * 64;
+        if (wide) t->time_size = max64(t->time_size, cut.wide_times);
     } else {
         t->time_size = TIME_TILE;
         t->dim_size = max64(1, TILE / 4 / max64(min64(t->seqlen, t->time_size), 1));

@@ -16,7 +16,7 @@
 #endif
 #define CC1D_MAX_WIDTH 8
 
-/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack. */
+/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack, 140 KB. */
 #define CC1D_DIM_TILE 1024
 
 /* The tensors of any call, those it lacks absent, as the public structs describe them. */

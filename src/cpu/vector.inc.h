@@ -52,9 +52,11 @@ enum { ROW = CC1D_DIM_TILE + 16 };
 #endif
 
 /* p += step, unseen by gcc, which would keep a pointer to each row of a block, on the stack. */
-#define NEXT_ROW(p, step) \
-    ((p) += (step));      \
-    __asm__("" : "+r"(p))
+#define NEXT_ROW(p, step)      \
+    do {                       \
+        (p) += (step);         \
+        __asm__("" : "+r"(p)); \
+    } while (0)
 
 typedef causal_conv1d_tensor tensor;
 
