@@ -354,8 +354,8 @@ INLINE void backward_dim(const cc1d_args *args, const cc1d_tile *tile, float *pa
     r.dx_step = args->dx.stride[2] * size;
     assert(dim <= CC1D_DIM_TILE);
     load_channels(&args->weight, &args->bias, tile->dim_begin, dim, W, is_pair(dtype), r.rows);
-    memset(r.sum, 0, (W + 1) * sizeof *r.sum);
-    memset(r.states, 0, (W - 1) * sizeof *r.states);
+    clear_rows(r.sum, W + 1, dim);
+    clear_rows(r.states, W - 1, dim);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         r.sequence = cc1d_sequence_at(args, b);
         const uint8_t *masks =
@@ -364,7 +364,7 @@ INLINE void backward_dim(const cc1d_args *args, const cc1d_tile *tile, float *pa
         int64_t tile_end = tile->time_end < length ? tile->time_end : length;
         if (tile->time_begin > 0 && tile->time_begin >= length) continue;
         load_states(args, &r.sequence, tile, dtype, W, r.states);
-        memset(r.g, 0, (W - 1) * sizeof *r.g);
+        clear_rows(r.g, W - 1, dim);
         for (int64_t t = tile->time_begin; t < tile_end + W - 1;) {
             const bool halo = t >= tile_end;
             int64_t end = halo ? tile_end + W - 1 : tile_end;

@@ -1,6 +1,13 @@
 /* Rows of a few columns in memory, as a register for every column: how the update meets its states,
  * and the channels-last kernels their weights. */
 
+/* `count` rows of n channels become 0, up to whole vectors of any kind. */
+INLINE void clear_rows(float rows[][ROW], int count, int64_t n)
+{
+    for (int k = 0; k < count; k++)
+        memset(rows[k], 0, (size_t)((n + MAX_VL - 1) / MAX_VL * MAX_VL) * sizeof(float));
+}
+
 /* Halves every one of the streams of `stride` registers each that v[0..n) is made of, into its
  * elements of even and of odd place. */
 INLINE void unzip_streams(vr *v, const int n, const int stride)
@@ -116,7 +123,7 @@ static __attribute__((noinline)) void load_channels(const tensor *weight, const 
     if (bias->dtype)
         load_rows_of(bias, d, n, 1, rows + width);
     else
-        memset(rows[width], 0, (size_t)n * sizeof(float));
+        clear_rows(rows + width, 1, n);
     for (int k = 0; pairs && k <= width; k++)
         for (float *row = rows[k]; row < rows[k] + n; row += 2 * LANES) {
             vr even, odd;

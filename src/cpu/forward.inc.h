@@ -190,7 +190,7 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
     ALIGNED float states[CC1D_MAX_WIDTH - 1][ROW];
     assert(dim <= CC1D_DIM_TILE);
     load_channels(&args->weight, &args->bias, tile->dim_begin, dim, W, is_pair(dtype), rows);
-    memset(states, 0, (W - 1) * sizeof *states);
+    clear_rows(states, W - 1, dim);
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         const cc1d_sequence s = cc1d_sequence_at(args, b);
         const int64_t end = tile->time_end < s.length ? tile->time_end : s.length;
