@@ -248,8 +248,7 @@ static state_shape shape_of_states(const causal_conv1d_tensor *x,
                                    const causal_conv1d_tensor *weight,
                                    const causal_conv1d_tensor *cu_seqlens)
 {
-    int64_t n = cc1d_present(cu_seqlens) ? cu_seqlens->size[0] - 1 : x->size[0];
-    return (state_shape){{n, x->size[1], weight->size[1] - 1}};
+    return (state_shape){{cc1d_sequences(x, cu_seqlens), x->size[1], weight->size[1] - 1}};
 }
 
 /* An optional tensor of the states' shape, of x's dtype. */

@@ -9,6 +9,13 @@ static inline bool cc1d_present(const causal_conv1d_tensor *t)
     return t->dtype != CAUSAL_CONV1D_NONE;
 }
 
+/* Sequences in x: those that cu_seqlens cuts it into, if present, else the rows of the batch. */
+static inline int64_t cc1d_sequences(const causal_conv1d_tensor *x,
+                                     const causal_conv1d_tensor *cu_seqlens)
+{
+    return cc1d_present(cu_seqlens) ? cu_seqlens->size[0] - 1 : x->size[0];
+}
+
 /* Sets the message (error may be NULL) and returns the status. */
 causal_conv1d_status cc1d_fail(causal_conv1d_error *error, causal_conv1d_status status,
                                const char *format, ...)

@@ -124,7 +124,7 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cu
 {
     const causal_conv1d_tensor *x = &args->x, *packed = &args->cu_seqlens;
     *t = (tiling){.dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
-    t->batch = cc1d_present(packed) ? packed->size[0] - 1 : x->size[0];
+    t->batch = cc1d_sequences(x, packed);
     if (layout == CC1D_DIM) {
         bool wide = (double)x->size[0] * (double)t->dim * (double)t->seqlen >= WIDE;
         t->dim_size = max64(1, min64(t->dim, wide ? CC1D_DIM_TILE : DIM_TILE));

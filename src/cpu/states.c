@@ -1,6 +1,7 @@
 /* Sequences and their states: where a sequence lies, and what its state becomes. */
 #include <string.h>
 
+#include "../check.h"
 #include "dtype.h"
 #include "kernels.h"
 
@@ -135,7 +136,7 @@ void cc1d_move_states(const cc1d_args *args, const tensor *states,
                       const causal_conv1d_threads *threads)
 {
     mover m = {args, states, (int64_t)cc1d_dtype_size(states->dtype), 1024, 0};
-    int64_t count = args->cu_seqlens.dtype ? args->cu_seqlens.size[0] - 1 : args->x.size[0];
+    int64_t count = cc1d_sequences(&args->x, &args->cu_seqlens);
     m.dim_tiles = (args->x.size[1] + m.dim_size - 1) / m.dim_size;
     cc1d_for_range(threads, count * m.dim_tiles, 8, move_tasks, &m);
 }

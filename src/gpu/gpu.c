@@ -204,11 +204,6 @@ static void add_ids_strides(cc1d_launch *l, const tensor *seq_idx, const tensor 
     add_number(l, packed ? cu_seqlens->stride[0] : seq_idx->stride[1]);
 }
 
-static int64_t sequences_of(const tensor *x, const tensor *cu_seqlens)
-{
-    return cc1d_present(cu_seqlens) ? cu_seqlens->size[0] - 1 : x->size[0];
-}
-
 static uint8_t options_of(bool silu, const tensor *bias, const tensor *seq_idx,
                           const tensor *cu_seqlens, const tensor *initial)
 {
@@ -257,7 +252,7 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
     add_tensor(&l, &a->out, x);
     add_number(&l, x->size[1]);
     add_number(&l, x->size[2]);
-    add_number(&l, sequences_of(x, &a->cu_seqlens));
+    add_number(&l, cc1d_sequences(x, &a->cu_seqlens));
     add_number(&l, run);
     add_strides(&l, x);
     add_strides(&l, &a->out);
@@ -363,7 +358,7 @@ static cc1d_launch plan_backward(const causal_conv1d_backward_args *a, int kerne
     add_tensor(&l, partial, x);
     add_number(&l, x->size[1]);
     add_number(&l, x->size[2]);
-    add_number(&l, sequences_of(x, &a->cu_seqlens));
+    add_number(&l, cc1d_sequences(x, &a->cu_seqlens));
     add_number(&l, run);
     add_strides(&l, x);
     add_strides(&l, &a->dout);

@@ -254,8 +254,8 @@ static void run_forward(call *c, causal_conv1d_forward_args *args, bool final_st
     if (!c->status && final_states) {
         /* Like x in its layout: channels-last states beside a channels-last x. */
         causal_conv1d_tensor states = args->x;
-        bool packed = cc1d_present(&args->cu_seqlens), dim_first = states.stride[1] == 1;
-        states.size[0] = packed ? args->cu_seqlens.size[0] - 1 : args->x.size[0];
+        bool dim_first = states.stride[1] == 1;
+        states.size[0] = cc1d_sequences(&args->x, &args->cu_seqlens);
         states.size[2] = args->weight.size[1] - 1;
         states.stride[1] = dim_first ? 1 : states.size[2];
         states.stride[2] = dim_first ? states.size[1] : 1;
