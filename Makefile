@@ -67,8 +67,10 @@ emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
 	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
 	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(wildcard tests/test_*.py)
 
-gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the PyTorch and pytest that PYTHON has
-	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) test.py --device cuda --draws $(DRAWS)
+# Without what needs an installed package, or more packages than PyTorch, pytest and hypothesis.
+gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the packages that PYTHON has
+	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) test.py --device cuda --draws $(DRAWS) \
+	  $(filter-out tests/test_command_line.py tests/test_docs.py,$(wildcard tests/test_*.py))
 
 $(GPU_LIBRARY): $(SOURCES)
 	mkdir -p $(@D)
@@ -82,8 +84,9 @@ gpu-check: $(GPU_LIBRARY) ## the self test under the four tools of compute-sanit
 	  PYTHONPATH=. CAUSAL_CONV1D_LIBRARY=$< PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
 	  compute-sanitizer --tool $$tool $$only --error-exitcode 9 $(PYTHON) tests/gpu/sanitized.py; done
 
-gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside the causal-conv1d package if PYTHON has it
+gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside causal-conv1d and fla-core if PYTHON has them
 	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) bench.py --device cuda
+	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) tools/bench_cuda.py
 
 # In folders of their own: the two want different releases, and neither is a dependency.
 transformers: $(BUILD)/installed $(BUILD)/transformers-5.23.0 $(BUILD)/transformers-5.22.2 ## the models

@@ -230,15 +230,20 @@ def host_times(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, fl
     return {name: 1e3 / BURST * min(burst(call) for _ in range(5)) for name, call in calls.items()}
 
 
+def captured(call: Call, count: int = GRAPH_CALLS) -> torch.cuda.CUDAGraph:
+    """A CUDA graph of so many calls."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        for _ in range(count):
+            call()
+    return graph
+
+
 def graph_times(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of a call in a CUDA graph: the GPU's alone."""
     if args.device != "cuda":
         return {}
-    graphs = {name: torch.cuda.CUDAGraph() for name in calls}
-    for name, graph in graphs.items():
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            for _ in range(GRAPH_CALLS):
-                calls[name]()
+    graphs = {name: captured(call) for name, call in calls.items()}
     samples = measure({name: graph.replay for name, graph in graphs.items()}, args)
     return {name: 1e3 / GRAPH_CALLS * min(seconds) for name, seconds in samples.items()}
 

@@ -23,6 +23,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "cpu_only: is about the CPU kernels or the host alone")
     config.addinivalue_line("markers", "gpu_only: is about what differs on a GPU")
+    config.addinivalue_line("markers", "cuda_only: is about what only CUDA has")
     DEVICE.name, DEVICE.emulated = config.getoption("--device"), config.getoption("--emulated")
     if DEVICE.emulated and (
         DEVICE.name != "cpu" or library._name != os.environ.get("CAUSAL_CONV1D_LIBRARY")
@@ -40,9 +41,11 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    other = "cpu_only" if DEVICE.is_gpu else "gpu_only"
-    config.hook.pytest_deselected(items=[i for i in items if i.get_closest_marker(other)])
-    items[:] = [i for i in items if not i.get_closest_marker(other)]
+    others = {"cpu_only" if DEVICE.is_gpu else "gpu_only"}
+    others |= {"cuda_only"} if DEVICE.name != "cuda" else set()
+    elsewhere = [i for i in items if others & {mark.name for mark in i.iter_markers()}]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [i for i in items if i not in elsewhere]
 
 
 @pytest.fixture

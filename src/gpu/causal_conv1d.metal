@@ -80,7 +80,7 @@ using namespace metal;
 #ifndef INITIAL // there are initial states
 #define INITIAL 0
 #endif
-#ifndef FINAL // there are gradients of the final states
+#ifndef FINAL // there are final states, or gradients of them
 #define FINAL 0
 #endif
 #ifndef RING // the update has cache_seqlens
@@ -313,14 +313,31 @@ inline bool is_padding(thread const Channel &c, offset t)
 #endif
 }
 
-// The state column of time `at` before the start of s.
-inline float history(thread const Channel &c, thread const Sequence &s, offset at)
+// The column of time `at` before the start of s, of `length` in its initial state.
+inline VALUE state_column(thread const Channel &c, thread const Sequence &s, offset at,
+                          offset length)
 {
 #if INITIAL
-    return float(c.initial[s.n * c.initial_n + (at - s.start + WIDTH - 1) * c.initial_k]);
+    return c.initial[s.n * c.initial_n + (at - s.start + length) * c.initial_k];
 #else
-    return 0.0f;
+    return VALUE(0.0f);
 #endif
+}
+
+inline float history(thread const Channel &c, thread const Sequence &s, offset at)
+{
+    return float(state_column(c, s, at, WIDTH - 1));
+}
+
+// The last `length` inputs of s, oldest first, continued to the left by its initial state.  `to`
+// may be that state: columns ascend.
+inline void store_final_state(thread const Channel &c, thread const Sequence &s, offset length,
+                              device VALUE *to, offset step)
+{
+    for (offset k = 0; k < length; k++) {
+        offset at = s.end - length + k;
+        to[k * step] = at >= s.start ? c.x[at * c.x_t] : state_column(c, s, at, length);
+    }
 }
 
 // The input at time `at` as time t of sequence s sees it: the general way, one element at a time.
@@ -328,6 +345,14 @@ inline float input(thread const Channel &c, thread const Sequence &s, offset at,
 {
     if (!counts(c, at, t)) return 0.0f;
     return at >= s.start ? float(c.x[at * c.x_t]) : history(c, s, at);
+}
+
+// The same, where a window has the input; of the columns before a start it has those before time 0.
+inline float seen(thread const Channel &c, thread const Sequence &s, offset at, offset t,
+                  float value)
+{
+    if (!counts(c, at, t)) return 0.0f;
+    return PACKED && at < s.start ? history(c, s, at) : value;
 }
 
 inline float convolution(thread const Channel &c, thread const Sequence &s, offset t)
@@ -414,14 +439,22 @@ enum { BACK = (WIDTH - 1 + VECTOR - 1) / VECTOR * VECTOR };
 // Loads are unconditional, from addresses held inside of x, and corrected afterwards, so that none
 // waits for another.
 
-// Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1; those before
-// time 0 from its initial states.
-inline void load_window(thread const Channel &c, offset t, thread float *window)
+// Inputs t-BACK..t+VECTOR-1 of a channel whose times are contiguous if VECTOR > 1.
+enum { WINDOW = BACK / VECTOR + 1 };
+inline void fetch_window(thread const Channel &c, offset t, thread Values::words (&words)[WINDOW])
 {
     offset step = VECTOR > 1 ? 1 : c.x_t;
 #pragma unroll
-    for (int i = 0; i < BACK + VECTOR; i += VECTOR)
-        Values::load(c.x + max(t - BACK + i, offset(0)) * step, window + i);
+    for (int i = 0; i < WINDOW; i++)
+        words[i] = Values::fetch(c.x + max(t - BACK + i * VECTOR, offset(0)) * step);
+}
+
+// The same, unpacked; those before time 0 from the initial states.
+inline void unpack_window(thread const Channel &c, offset t,
+                          thread const Values::words (&words)[WINDOW], thread float *window)
+{
+#pragma unroll
+    for (int i = 0; i < WINDOW; i++) Values::unpack(words[i], window + i * VECTOR);
     if (PACKED || t >= BACK) return;
     Sequence s = sequence_of(c, c.batch);
 #pragma unroll
@@ -436,13 +469,61 @@ inline void fetch_rows(device const VALUE *from, offset step, offset t, offset s
                        thread Values::words (&rows)[ROWS])
 {
     if (t + ROWS <= seqlen) {
+        from += t * step; // adding is cheaper than multiplying anew
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) rows[r] = Values::fetch(from + (t + r) * step);
+        for (int r = 0; r < ROWS; r++, from += step) rows[r] = Values::fetch(from);
     } else {
 #pragma unroll
         for (int r = 0; r < ROWS; r++)
             rows[r] = Values::fetch(from + min(t + r, seqlen - 1) * step);
     }
+}
+
+// The ids of the same rows.
+inline void fetch_ids(thread const Channel &c, offset t, thread ID (&ids)[ROWS])
+{
+#if SEQ_IDX
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) ids[r] = c.ids[min(t + r, c.seqlen - 1) * c.ids_t];
+#endif
+}
+
+// The last id that a thread has passed on its way up the times, and since when it has been the
+// same.
+struct Passed {
+    ID id;
+    offset since;
+};
+
+// After the times before t, of which none but the W-1 last matter.
+inline Passed passed_before(thread const Channel &c, offset t)
+{
+    Passed p = {0, 0};
+#if SEQ_IDX
+    p.since = max(t - (WIDTH - 1), offset(0));
+    p.id = c.ids[p.since * c.ids_t];
+#pragma unroll
+    for (int i = WIDTH - 2; i > 0; i--) {
+        ID id = c.ids[max(t - i, offset(0)) * c.ids_t];
+        if (id != p.id) p.id = id, p.since = t - i;
+    }
+#endif
+    return p;
+}
+
+// Whether the rows from time t on and the W-1 before them, up to time `last`, are of one sequence:
+// that of p, which passes the rows, or s.
+inline bool are_whole(thread const Channel &c, thread const Sequence &s, thread Passed &p,
+                      thread const ID (&ids)[ROWS], offset t, offset last)
+{
+#if SEQ_IDX
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        if (ids[r] != p.id) p.id = ids[r], p.since = t + r;
+    return p.id >= 0 && p.since <= max(t - (WIDTH - 1), offset(0));
+#else
+    return is_whole(c, s, t - (WIDTH - 1), last);
+#endif
 }
 
 inline void unpack_rows(thread const Values::words (&rows)[ROWS], thread float (*to)[VECTOR])
@@ -505,14 +586,16 @@ inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offs
     device const VALUE *x [[buffer(0)]], device const WEIGHT *weight [[buffer(1)]],       \
         device const BIAS *bias [[buffer(2)]], device const ID *ids [[buffer(3)]],        \
         device const VALUE *initial [[buffer(4)]], device VALUE *out [[buffer(5)]],       \
-        constant long &dim [[buffer(6)]], constant long &seqlen [[buffer(7)]],            \
-        constant long &sequences [[buffer(8)]], constant long &run [[buffer(9)]],         \
-        constant long &x_b [[buffer(10)]], constant long &x_d [[buffer(11)]],             \
-        constant long &x_t [[buffer(12)]], constant long &out_b [[buffer(13)]],           \
-        constant long &out_d [[buffer(14)]], constant long &out_t [[buffer(15)]],         \
-        constant long &bias_d [[buffer(16)]], constant long &ids_b [[buffer(17)]],        \
-        constant long &ids_t [[buffer(18)]], constant long &initial_n [[buffer(19)]],     \
-        constant long &initial_d [[buffer(20)]], constant long &initial_k [[buffer(21)]], \
+        device VALUE *final_states [[buffer(6)]], constant long &dim [[buffer(7)]],       \
+        constant long &seqlen [[buffer(8)]], constant long &sequences [[buffer(9)]],      \
+        constant long &run [[buffer(10)]], constant long &x_b [[buffer(11)]],             \
+        constant long &x_d [[buffer(12)]], constant long &x_t [[buffer(13)]],             \
+        constant long &out_b [[buffer(14)]], constant long &out_d [[buffer(15)]],         \
+        constant long &out_t [[buffer(16)]], constant long &bias_d [[buffer(17)]],        \
+        constant long &ids_b [[buffer(18)]], constant long &ids_t [[buffer(19)]],         \
+        constant long &initial_n [[buffer(20)]], constant long &initial_d [[buffer(21)]], \
+        constant long &initial_k [[buffer(22)]], constant long &final_n [[buffer(23)]],   \
+        constant long &final_d [[buffer(24)]], constant long &final_k [[buffer(25)]],     \
         uint3 position [[thread_position_in_grid]]
 
 #define BACKWARD_ARGUMENTS                                                                 \
@@ -557,31 +640,46 @@ kernel void forward_time(FORWARD_ARGUMENTS)
     Channel c;
     PLACE_CHANNEL(c);
     out += b * offset(out_b) + d * offset(out_d);
+    final_states += b * offset(final_n) + d * offset(final_d);
     offset out_step = VECTOR > 1 ? 1 : offset(out_t);
 #if !GENERAL
-    float w[WIDTH], window[ROWS][BACK + VECTOR];
-    load_channel_taps(c.weight, w);
+    float w[WIDTH];
+    Values::words words[ROWS][WINDOW];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) load_window(c, first + r * (CC1D_SIMD * VECTOR), window[r]);
+    for (int r = 0; r < ROWS; r++) fetch_window(c, first + r * (CC1D_SIMD * VECTOR), words[r]);
+    load_channel_taps(c.weight, w);
 #endif
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
         offset t = first + r * (CC1D_SIMD * VECTOR);
         float result[VECTOR];
-#if !GENERAL
-        if (is_whole(c, sequence_at(c, t), t - (WIDTH - 1), t + VECTOR - 1)) {
+#if GENERAL
+        result[0] = output(c, t);
+#else
+        float window[BACK + VECTOR];
+        unpack_window(c, t, words[r], window);
+        thread const float *inputs = window + BACK - (WIDTH - 1);
+        bool whole = is_whole(c, sequence_at(c, t), t - (WIDTH - 1), t + VECTOR - 1);
 #pragma unroll
-            for (int i = 0; i < VECTOR; i++) {
-                float v = c.bias;
+        for (int i = 0; i < VECTOR; i++) {
+            float v = c.bias;
+            if (whole) {
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++) v = fma(w[k], inputs[i + k], v);
+            } else {
+                Sequence s = sequence_at(c, t + i);
 #pragma unroll
                 for (int k = 0; k < WIDTH; k++)
-                    v = fma(w[k], window[r][BACK - (WIDTH - 1) + i + k], v);
-                result[i] = activation(v);
+                    v = fma(w[k], seen(c, s, t + i - (WIDTH - 1) + k, t + i, inputs[i + k]), v);
             }
-        } else
+            result[i] = !whole && is_padding(c, t + i) ? 0.0f : activation(v);
+        }
 #endif
-            for (int i = 0; i < VECTOR; i++) result[i] = output(c, t + i);
         Values::store(result, out + t * out_step);
+#if FINAL
+        if (t + VECTOR == offset(seqlen))
+            store_final_state(c, sequence_of(c, b), WIDTH - 1, final_states, final_k);
+#endif
     }
 }
 #endif
@@ -597,6 +695,15 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
     Channel c;
     PLACE_CHANNEL(c);
     out += b * offset(out_b) + d * offset(out_d);
+    final_states += b * offset(final_n) + d * offset(final_d);
+#if FINAL
+    Channel one = c;
+    for (int v = 0; v < VECTOR && end == offset(seqlen); v++) {
+        store_final_state(one, sequence_of(c, b), WIDTH - 1, final_states + v * offset(final_d),
+                          final_k);
+        one.x += offset(x_d), one.initial += offset(initial_d);
+    }
+#endif
 
     float w[WIDTH][VECTOR], bias_v[VECTOR];
     load_taps(weight, bias, d, bias_d, w, bias_v);
@@ -604,14 +711,19 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
     float window[WIDTH - 1 + ROWS][VECTOR];
     Values::words next[ROWS];
     fetch_rows(c.x, c.x_t, t, c.seqlen, next);
+    ID row_ids[ROWS];
+    fetch_ids(c, t, row_ids);
+    Passed passed = passed_before(c, t);
     load_history(c, initial_d, t, window);
     for (; t < end; t += ROWS) {
         unpack_rows(next, window + WIDTH - 1);
-        if (t + ROWS < end) fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
         offset last = min(t + ROWS, end) - 1;
-        if (is_whole(c, s, t - (WIDTH - 1), last)) {
+        bool whole = are_whole(c, s, passed, row_ids, t, last);
+        if (t + ROWS < end) fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
+        device VALUE *to = out + t * offset(out_t);
+        if (whole) {
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
+            for (int r = 0; r < ROWS; r++, to += offset(out_t)) {
                 float result[VECTOR];
 #pragma unroll
                 for (int v = 0; v < VECTOR; v++) {
@@ -620,22 +732,29 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
                     for (int k = 0; k < WIDTH; k++) sum = fma(w[k][v], window[r + k][v], sum);
                     result[v] = activation(sum);
                 }
-                if (t + r < end) Values::store(result, out + (t + r) * offset(out_t));
+                if (t + r < end) Values::store(result, to);
             }
         } else {
-            for (int r = 0; t + r <= last; r++) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++, to += offset(out_t)) {
+                offset now = min(t + r, last);
+                if (now >= s.end) s = sequence_at(c, now);
                 float result[VECTOR];
                 Channel one = c;
 #pragma unroll
                 for (int v = 0; v < VECTOR; v++) {
-                    one.bias = bias_v[v];
-                    result[v] = output(one, t + r);
-                    one.x += offset(x_d), one.initial += offset(initial_d), one.weight += WIDTH;
+                    float sum = bias_v[v];
+#pragma unroll
+                    for (int k = 0; k < WIDTH; k++)
+                        sum = fma(w[k][v],
+                                  seen(one, s, now - (WIDTH - 1) + k, now, window[r + k][v]), sum);
+                    result[v] = is_padding(c, now) ? 0.0f : activation(sum);
+                    one.initial += offset(initial_d);
                 }
-                Values::store(result, out + (t + r) * offset(out_t));
+                if (t + r < end) Values::store(result, to);
             }
-            s = sequence_at(c, min(t + ROWS, c.seqlen - 1));
         }
+        fetch_ids(c, t + ROWS, row_ids); // here, where registers are free again
 #pragma unroll
         for (int k = 0; k < WIDTH - 1; k++)
 #pragma unroll
@@ -822,17 +941,21 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
     Values::words next[ROWS], next_dout[ROWS];
     fetch_rows(c.x, c.x_t, begin, c.seqlen, next);
     fetch_rows(c.dout, c.dout_t, begin, c.seqlen, next_dout);
+    ID row_ids[ROWS];
+    fetch_ids(c, begin, row_ids);
+    Passed passed = passed_before(c, begin);
     load_history(c, initial_d, begin, window);
     for (offset t = begin; active && t < end + WIDTH - 1; t += ROWS) {
         unpack_rows(next, window + WIDTH - 1);
         unpack_rows(next_dout, g);
+        bool whole = are_whole(c, s, passed, row_ids, t, min(t + ROWS, c.seqlen) - 1);
         if (t + ROWS < end + WIDTH - 1) {
             fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
             fetch_rows(c.dout, c.dout_t, t + ROWS, c.seqlen, next_dout);
         }
-        bool whole = is_whole(c, s, t - (WIDTH - 1), min(t + ROWS, c.seqlen) - 1);
+        device VALUE *to = dx + (t - (WIDTH - 1)) * offset(dx_t);
 #pragma unroll
-        for (int r = 0; r < ROWS; r++) {
+        for (int r = 0; r < ROWS; r++, to += offset(dx_t)) {
             float result[VECTOR];
             bool counted = t + r < end;
             if (whole) {
@@ -856,32 +979,36 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                 }
             } else {
                 offset now = min(t + r, c.seqlen - 1);
+                bool alive = t + r < c.seqlen && !is_padding(c, now);
                 Channel one = c;
-                s = sequence_at(c, now);
+                if (now >= s.end) s = sequence_at(c, now);
 #pragma unroll
                 for (int v = 0; v < VECTOR; v++) {
-                    one.bias = bias_v[v];
-                    float value = t + r < c.seqlen ? gradient(one, s, now) : 0.0f;
-                    if (counted && !is_padding(c, now)) {
+                    float sum = bias_v[v], inputs[WIDTH];
+#pragma unroll
+                    for (int k = 0; k < WIDTH; k++) {
+                        inputs[k] = seen(one, s, now - (WIDTH - 1) + k, now, window[r + k][v]);
+                        sum = fma(w[k][v], inputs[k], sum);
+                    }
+                    float value = alive ? activation_gradient(g[r][v], sum) : 0.0f;
+                    if (counted && alive) {
 #pragma unroll
                         for (int k = 0; k < WIDTH; k++)
-                            sums[k][v] =
-                                fma(value, input(one, s, now - (WIDTH - 1) + k, now), sums[k][v]);
+                            sums[k][v] = fma(value, inputs[k], sums[k][v]);
                         sums[WIDTH][v] += value;
                     }
 #pragma unroll
                     for (int k = 0; k < WIDTH; k++) {
                         offset at = t + r - (WIDTH - 1) + k;
                         bool flows = at >= s.start && counts(c, min(at, now), now);
-                        float sum = k < WIDTH - 1 ? pending[min(k, WIDTH - 2)][v] : 0.0f;
-                        if (flows) sum = fma(w[k][v], value, sum);
+                        float gradient = k < WIDTH - 1 ? pending[min(k, WIDTH - 2)][v] : 0.0f;
+                        if (flows) gradient = fma(w[k][v], value, gradient);
                         if (k == 0)
-                            result[v] = sum;
+                            result[v] = gradient;
                         else
-                            pending[max(k - 1, 0)][v] = sum;
+                            pending[max(k - 1, 0)][v] = gradient;
                     }
-                    one.x += offset(x_d), one.dout += offset(dout_d);
-                    one.initial += offset(initial_d), one.weight += WIDTH;
+                    one.initial += offset(initial_d);
                 }
             }
             offset at = t + r - (WIDTH - 1);
@@ -893,8 +1020,9 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                 result[v] +=
                     final_gradient(dfinal + v * offset(dfinal_d), dfinal_n, dfinal_k, done, at);
 #endif
-            Values::store(result, dx + at * offset(dx_t));
+            Values::store(result, to);
         }
+        fetch_ids(c, t + ROWS, row_ids); // here, where registers are free again
 #pragma unroll
         for (int k = 0; k < WIDTH - 1; k++)
 #pragma unroll
@@ -965,7 +1093,7 @@ kernel void sums_general(BACKWARD_ARGUMENTS)
 kernel void backward_states(BACKWARD_ARGUMENTS)
 {
     offset d = position.x, n = position.y, b = PACKED ? 0 : n;
-    if (d >= offset(dim)) return;
+    if (d >= offset(dim) || n >= offset(sequences)) return;
     Channel c;
     PLACE_CHANNEL(c);
     PLACE_GRADIENT(c);
@@ -1009,8 +1137,7 @@ kernel void reduce(device const float *partial [[buffer(0)]], device WEIGHT *dwe
 // ---- States and update --------------------------------------------------------------------------
 
 #if WANTED(CC1D_STATES)
-// Grid: (D, N).  The last `length` inputs of every sequence, oldest first, continued to the left by
-// its initial states or by 0.  states may be the initial states: columns ascend.
+// Grid: (D, N).  The last `length` inputs of every sequence.
 kernel void states(device const VALUE *x [[buffer(0)]], device const ID *ids [[buffer(1)]],
                    device const VALUE *initial [[buffer(2)]], device VALUE *states [[buffer(3)]],
                    constant long &dim [[buffer(4)]], constant long &seqlen [[buffer(5)]],
@@ -1020,26 +1147,17 @@ kernel void states(device const VALUE *x [[buffer(0)]], device const ID *ids [[b
                    constant long &initial_d [[buffer(12)]], constant long &initial_k [[buffer(13)]],
                    constant long &states_n [[buffer(14)]], constant long &states_d [[buffer(15)]],
                    constant long &states_k [[buffer(16)]],
+                   constant long &sequences [[buffer(17)]],
                    uint3 position [[thread_position_in_grid]])
 {
     offset d = position.x, n = position.y;
-    if (d >= offset(dim)) return;
+    if (d >= offset(dim) || n >= offset(sequences)) return;
     Channel c;
+    c.x = x + (PACKED ? 0 : n * offset(x_b)) + d * offset(x_d), c.x_t = x_t;
+    c.initial = initial + d * offset(initial_d), c.initial_n = initial_n, c.initial_k = initial_k;
     c.ids = ids, c.ids_t = ids_t, c.seqlen = seqlen;
-    Sequence s = sequence_of(c, n);
-    x += (PACKED ? 0 : n * offset(x_b)) + d * offset(x_d);
-    states += n * offset(states_n) + d * offset(states_d);
-    for (offset k = 0; k < offset(length); k++) {
-        offset at = s.end - offset(length) + k;
-        VALUE value = VALUE(0.0f);
-        if (at >= s.start) value = x[at * offset(x_t)];
-#if INITIAL
-        else
-            value = initial[n * offset(initial_n) + d * offset(initial_d) +
-                            (at - s.start + offset(length)) * offset(initial_k)];
-#endif
-        states[k * offset(states_k)] = value;
-    }
+    store_final_state(c, sequence_of(c, n), length,
+                      states + n * offset(states_n) + d * offset(states_d), states_k);
 }
 #endif
 

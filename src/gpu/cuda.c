@@ -338,4 +338,4 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
 }
 
 /* Measured on an H100. */
-const cc1d_gpu cc1d_cuda = {run, {4, 64, 2, 32, 256, 2}};
+const cc1d_gpu cc1d_cuda = {run, {{4, 8}, 64, 2, 32, 256, 2}};

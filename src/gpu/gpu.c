@@ -218,17 +218,19 @@ static uint8_t wide_ids(const tensor *ids)
     return ids->dtype == CAUSAL_CONV1D_INT64 ? CC1D_WIDE_IDS : 0;
 }
 
-static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_forward_args *a)
+/* `final` is absent, or the final states. */
+static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_forward_args *a,
+                                const tensor *final)
 {
     const tensor *x = &a->x, *ids = ids_of(&a->seq_idx, &a->cu_seqlens);
-    const tensor *const all[] = {x, &a->out, &a->initial_states, ids, &a->weight, &a->bias};
+    const tensor *const all[] = {x, &a->out, &a->initial_states, final, ids, &a->weight, &a->bias};
     const tensor *const moved[] = {x, &a->out};
     const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
     bool general = is_general(width);
     int fast = general ? 2 : fast_dimension(x);
-    int64_t bytes = fast == 1 ? tuning->forward_bytes : 16;
+    int64_t bytes = fast == 1 ? tuning->forward_bytes[size == 2] : 16;
     int64_t vector = general ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
-    int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 17);
+    int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 16);
     if (fast == 1) {
         rows = rows_of(tuning->forward_flight / size / vector, run);
     } else if (!general && x->size[2] % (tuning->time_rows * CC1D_SIMD * vector) == 0) {
@@ -244,12 +246,14 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
                                  .options = options_of(a->silu, &a->bias, &a->seq_idx,
                                                        &a->cu_seqlens, &a->initial_states),
                                  .wide = wide_offsets(all, COUNT(all)) | wide_ids(ids)}};
+    if (cc1d_present(final)) l.variant.options |= CC1D_FINAL;
     add_tensor(&l, x, x);
     add_tensor(&l, &a->weight, x);
     add_tensor(&l, &a->bias, x);
     add_tensor(&l, ids, x);
     add_tensor(&l, &a->initial_states, x);
     add_tensor(&l, &a->out, x);
+    add_tensor(&l, final, x);
     add_number(&l, x->size[1]);
     add_number(&l, x->size[2]);
     add_number(&l, cc1d_sequences(x, &a->cu_seqlens));
@@ -259,11 +263,12 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
     add_number(&l, a->bias.stride[0]);
     add_ids_strides(&l, &a->seq_idx, &a->cu_seqlens);
     add_strides(&l, &a->initial_states);
+    add_strides(&l, final);
     if (fast == 1)
         set_grid(&l, x->size[1] / vector, divide_up(x->size[2], run), x->size[0]);
     else
         set_grid(&l, x->size[2] / vector / rows, x->size[1], x->size[0]);
-    set_flat_group(&l, CC1D_GROUP);
+    set_flat_group(&l, fast == 1 ? CC1D_GROUP / 2 : CC1D_GROUP);
     return l;
 }
 
@@ -291,6 +296,7 @@ static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const 
     add_number(&l, cu_seqlens->stride[0]);
     add_strides(&l, initial);
     add_strides(&l, states);
+    add_number(&l, states->size[0]);
     set_grid(&l, states->size[2] > 0 ? x->size[1] : 0, states->size[0], 1);
     set_flat_group(&l, CC1D_SIMD);
     return l;
@@ -299,12 +305,16 @@ static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const 
 causal_conv1d_status cc1d_gpu_forward(const cc1d_gpu *gpu, const causal_conv1d_forward_args *a,
                                       causal_conv1d_error *error)
 {
+    const tensor *final = &a->final_states, none = {0};
+    /* Whoever computes the end of a row can write its final state, if nobody reads it there. */
+    bool together =
+        !cc1d_present(&a->cu_seqlens) && !is_empty(&a->x) && final->data != a->initial_states.data;
     cc1d_launch launches[2];
     int count = 0;
-    launches[count] = plan_forward(&gpu->tuning, a);
+    launches[count] = plan_forward(&gpu->tuning, a, together ? final : &none);
     count += has_threads(&launches[count]);
-    if (cc1d_present(&a->final_states)) {
-        launches[count] = plan_states(&a->x, &a->cu_seqlens, &a->initial_states, &a->final_states);
+    if (cc1d_present(final) && !together) {
+        launches[count] = plan_states(&a->x, &a->cu_seqlens, &a->initial_states, final);
         count += has_threads(&launches[count]);
     }
     return launch(gpu, &a->x, launches, count, error);

@@ -85,6 +85,11 @@ template <> struct alignas(8) vec<uint, 2> {
         return element[i];
     }
 };
+template <> inline vec<bfloat, 2>::operator float2() const // an operation each
+{
+    uint word = *(const uint *)element;
+    return float2(__uint_as_float(word << 16), __uint_as_float(word & 0xffff0000));
+}
 #if __CUDA_ARCH__ >= 800
 template <> inline vec<bfloat, 2>::vec(float2 pair)
 {

@@ -3,8 +3,9 @@
 // not outlive the encoding they were set in, and a slot must hold what the kernel's parameter is.
 //
 // The environment: CAUSAL_CONV1D_EMULATOR_CACHE, the folder of compiled shaders;
-// CAUSAL_CONV1D_EMULATOR_FLAGS, more options for the compiler, such as -fsanitize=address; CXX, the
-// compiler.
+// CAUSAL_CONV1D_EMULATOR_FLAGS, more options for the compiler, such as -fsanitize=address;
+// CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS, if not empty, for groups that run beyond the grid, as in
+// CUDA; CXX, the compiler.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -292,6 +293,9 @@ void dispatch(AOTIMetalKernelFunctionHandle handle, const uint64_t *length, size
     uint64_t grid[3] = {1, 1, 1}, group[3] = {1, 1, 1};
     std::copy_n(length, length_size, grid);
     std::copy_n(group_size, length_size, group);
+    if (!environment("CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS", "").empty())
+        for (int i = 0; i < 3 && group[i]; i++)
+            grid[i] = (grid[i] + group[i] - 1) / group[i] * group[i];
     void *arguments[max_slots];
     for (size_t i = 0; i < f.parameters.size(); i++) {
         require(f.slots[i].kind, f.name, ": argument slot ", i, " is not set");

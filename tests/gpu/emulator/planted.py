@@ -16,7 +16,7 @@ BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 @dataclasses.dataclass(frozen=True)
 class Plant:
     """``old``, which stands once in ``file``, becomes ``new``; the short run of ``operation`` then
-    says ``finding``, with ``sanitizer`` if that is needed to find it."""
+    says ``finding``, with ``sanitizer`` if that is needed to find it, or with ``whole_groups``."""
 
     name: str
     file: str
@@ -25,6 +25,7 @@ class Plant:
     operation: str
     finding: str = "worst inf|worst [1-9]"  # beyond the bound
     sanitizer: str | None = None
+    whole_groups: bool = False
 
 
 PLANTS = [
@@ -105,6 +106,16 @@ PLANTS = [
         "address",
     ),
     Plant(
+        "threads beyond the last sequence",
+        SHADER,
+        "|| n >= offset(sequences)) return;\n    Channel c;\n    c.x =",
+        ") return;\n    Channel c;\n    c.x =",
+        "forward, packed",
+        "AddressSanitizer: heap-buffer-overflow(.|\n)*sequence_of.*program_source",
+        "address",
+        whole_groups=True,
+    ),
+    Plant(
         "two arguments swapped in the plan of the update",
         PLAN,
         "    add_tensor(&l, ring, x);\n    add_tensor(&l, indices, x);\n",
@@ -161,9 +172,11 @@ PLANTS = [
 
 # The package's selftest with few of its cases; prints what is wrong.
 SHORT_RUN = """
-import re, sys
+import os, re, sys
 import causal_conv1d_mps.selftest as s
 s.WIDTHS, s.LENGTHS, s.LAYOUTS, s.DIM = (4,), (5, 260), ("channel-first", "channels-last"), 40
+if os.environ.get("CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"):
+    s.DIM = 5  # groups are then more than one sequence wide
 s.DTYPES = {"fp32": s.torch.float32}
 s.OPERATIONS = {name: run for name, run in s.OPERATIONS.items() if re.fullmatch(sys.argv[1], name)}
 results = s.check("cpu")
@@ -175,8 +188,12 @@ sys.exit(any(not r["right"] for r in results))
 """
 
 
-def short_run(operation: str, sanitizer: str | None = None, **environment: str) -> tuple[int, str]:
+def short_run(
+    operation: str, sanitizer: str | None = None, whole_groups: bool = False, **environment: str
+) -> tuple[int, str]:
     """(exit code, output) of the operations whose names match."""
+    if whole_groups:
+        environment["CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"] = "1"
     library = str(build("libcausal_conv1d_emulated.so"))
     # glibc then fills new memory, so that what a kernel leaves out is wrong and not what was there.
     environment = {"CAUSAL_CONV1D_LIBRARY": library, "MALLOC_PERTURB_": "1", **environment}
@@ -208,4 +225,4 @@ def planted_run(plant: Plant, folder: Path) -> tuple[int, str]:
             "CAUSAL_CONV1D_LIBRARY": str(build(str(library.relative_to("build/gpu")), folder)),
             "CAUSAL_CONV1D_EMULATOR_CACHE": str(ROOT / "build/gpu/variants"),
         }
-    return short_run(plant.operation, plant.sanitizer, **variables)
+    return short_run(plant.operation, plant.sanitizer, plant.whole_groups, **variables)

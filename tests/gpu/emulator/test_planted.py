@@ -6,9 +6,12 @@ import pytest
 from planted import PLANTS, planted_run, short_run
 
 
-@pytest.mark.parametrize("sanitizer", [None, "address", "thread"])
-def test_nothing_is_found_without_a_bug(sanitizer):
-    code, output = short_run(".*", sanitizer)
+@pytest.mark.parametrize(
+    ("sanitizer", "whole_groups"),
+    [(None, False), ("address", False), ("address", True), ("thread", False)],
+)
+def test_nothing_is_found_without_a_bug(sanitizer, whole_groups):
+    code, output = short_run(".*", sanitizer, whole_groups)
     assert code == 0, output
     assert "24 checked" in output
 

@@ -65,7 +65,7 @@ def test_each_kernel_alone(kernel):
         ("precise::exp(", "expf(", "undeclared identifier 'expf'"),
         ("threadgroup_barrier(mem_flags::mem_threadgroup)", "__syncthreads()", "undeclared"),
         ("threadgroup float slices", "static float slices", "cannot be static"),
-        ("VALUE value = VALUE(0.0f)", "VALUE value = 0.0f", "implicit conversion"),
+        ("return VALUE(0.0f)", "return 0.0f", "implicit conversion"),
         ("long &dim [[buffer(3)]]", "long &dim [[buffer(4)]]", "cannot reserve"),
         ("uint3 position", "int3 position", "is not valid for attribute"),
     ],
