@@ -248,11 +248,16 @@ def graph_times(calls: dict[str, Call], args: argparse.Namespace) -> dict[str, f
     return {name: 1e3 / GRAPH_CALLS * min(seconds) for name, seconds in samples.items()}
 
 
-def decoding(batch: int, dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
-    """One token per row, width 4: ours, and what transformers does without a package."""
-    normal = partial(torch.randn, dtype=DTYPES[args.dtype], device=args.device)
-    x, state = normal(batch, dim, 1), normal(batch, dim, 4)
-    weight, bias = normal(dim, 4), normal(dim)
+def token(batch: int, dim: int, dtype: str, device: str) -> tuple[Tensor, ...]:
+    """Random x of one token per row, state, weight of width 4, bias."""
+    normal = partial(torch.randn, dtype=DTYPES[dtype], device=device)
+    return normal(batch, dim, 1), normal(batch, dim, 4), normal(dim, 4), normal(dim)
+
+
+def decoding(
+    x: Tensor, state: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[dict[str, Call], bool]:
+    """Ours, and what transformers does without a package; whether ours is right."""
 
     def ours(state: Tensor = state) -> Tensor:
         return causal_conv1d_update(x, state, weight, bias, "silu")
@@ -260,7 +265,7 @@ def decoding(batch: int, dim: int, args: argparse.Namespace) -> tuple[dict[str, 
     def fallback(state: Tensor = state) -> Tensor:
         columns = torch.cat([state, x], dim=-1)
         state.copy_(columns[:, :, -4:])
-        return F.silu(F.conv1d(columns, weight[:, None], bias, groups=dim)[:, :, -1:])
+        return F.silu(F.conv1d(columns, weight[:, None], bias, groups=x.shape[1])[:, :, -1:])
 
     exact = shifted(torch.cat([state, x], -1), weight, bias, "silu")[:, :, -1:]
     right = torch.allclose(ours(state.clone()).float(), exact.float(), rtol=2**-6, atol=1e-5)
@@ -327,7 +332,9 @@ def extra_table(
 
 
 DECODE = {
-    f"{batch}x{dim}x1": partial(decoding, batch, dim)
+    f"{batch}x{dim}x1": lambda args, size=(batch, dim): decoding(
+        *token(*size, args.dtype, args.device)
+    )
     for batch, dim in ((1, 2048), (1, 6144), (64, 2048))
 }
 PACKED = {f"64 x 32 tokens, dim {dim}": partial(packed, dim) for dim in (64, 512, 2048)}

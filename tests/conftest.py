@@ -43,9 +43,11 @@ def pytest_report_header():
 def pytest_collection_modifyitems(config, items):
     others = {"cpu_only" if DEVICE.is_gpu else "gpu_only"}
     others |= {"cuda_only"} if DEVICE.name != "cuda" else set()
-    elsewhere = [i for i in items if others & {mark.name for mark in i.iter_markers()}]
-    config.hook.pytest_deselected(items=elsewhere)
-    items[:] = [i for i in items if i not in elsewhere]
+    found: dict[bool, list] = {True: [], False: []}
+    for item in items:
+        found[others.isdisjoint(mark.name for mark in item.iter_markers())].append(item)
+    config.hook.pytest_deselected(items=found[False])
+    items[:] = found[True]
 
 
 @pytest.fixture

@@ -138,21 +138,20 @@ def contest(
     case: Case,
     calls: dict[str, Call],
     args: argparse.Namespace,
-    right: Callable[[list[Tensor]], bool] | None = None,
+    right: Callable[[list[Tensor]], bool],
+    host: bool = False,
 ) -> Row:
-    """Lets every contender try, ours first, then times by turns those that could.
-
-    Without ``right`` results are not looked at, and what is timed is the host.
-    """
+    """Lets every contender try, ours first, then times by turns those that could: the GPU, or the
+    host."""
     synchronize = torch.get_device_module(args.device).synchronize
-    correct, expected = right is None, []
+    correct, expected = False, []
     times, notes, timed, counts = {}, {}, {}, {}
     for contender, call in calls.items():
         if contender in MODULES and contender not in PEERS:
             continue
         try:
             result = call()
-            if right and contender not in (PLAIN, COPY):
+            if contender not in (PLAIN, COPY):
                 few = sample(case, (result,) if isinstance(result, Tensor) else result)
                 if contender == OURS:
                     correct, expected = right(few), few
@@ -164,7 +163,7 @@ def contest(
             call()
             synchronize()
             seconds = perf_counter() - start
-            if right is None:
+            if host:
                 timed[contender] = call
             elif seconds > LONG:  # so long that nothing else counts
                 times[contender] = 1e6 * seconds
@@ -174,7 +173,7 @@ def contest(
         except Exception as error:
             notes[contender] = first_line(error)
             correct = correct and contender != OURS
-    if right is None:
+    if host:
         times = {c: 1e3 * time for c, time in bench.host_times(timed, args).items()}
     else:
         samples = bench.measure(timed, args)
@@ -244,13 +243,8 @@ def sequences(with_states: bool, args: argparse.Namespace) -> Iterator[Row]:
 
 def updating(batch: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
     """One token per row, and whether ours is right."""
-    torch.manual_seed(batch)
-    decoded = argparse.Namespace(dtype=args.dtype[-1], device=args.device)
-    calls, correct = bench.decoding(batch, UPDATE_DIM, decoded)
-    torch.manual_seed(batch)  # the same tensors again, in the order of `decoding`
-    normal = partial(torch.randn, dtype=DTYPES[decoded.dtype], device=args.device)
-    x, state = normal(batch, UPDATE_DIM, 1), normal(batch, UPDATE_DIM, 4)
-    weight, bias = normal(UPDATE_DIM, 4), normal(UPDATE_DIM)
+    x, state, weight, bias = bench.token(batch, UPDATE_DIM, args.dtype[-1], args.device)
+    calls, correct = bench.decoding(x, state, weight, bias)
 
     def by_reference(state: Tensor) -> Tensor:
         return PEERS[REFERENCE].causal_conv1d_update(x, state, weight, bias, "silu")
@@ -278,16 +272,19 @@ def host(args: argparse.Namespace) -> Iterator[Row]:
     """Calls so small that the GPU waits for them, in the last dtype."""
     case = Case(2, 128, 256, activation="silu", channels_last=True)
     dtype = args.dtype[-1]
-    inputs = case.tensors(DTYPES[dtype], args.device)[:3]
+    tensors = case.tensors(DTYPES[dtype], args.device)
+    *inputs, _ = tensors
+    right = partial(is_right, case, tensors)
     theirs = {REFERENCE: reference, FLA: fla, PYTORCH: bench.pytorch}
     peers: dict[str, Call] = {c: partial(f, *inputs, "silu") for c, f in theirs.items()}
     ours = partial(causal_conv1d, *inputs, "silu")
-    yield contest(f"causal_conv1d {dtype}", case, {OURS: ours} | peers, args)
+    yield contest(f"causal_conv1d {dtype}", case, {OURS: ours} | peers, args, right, host=True)
     ours = partial(causal_conv1d_fn, *inputs, activation="silu")
-    yield contest(f"causal_conv1d_fn {dtype}", case, {OURS: ours} | peers, args)
-    calls, _ = updating(1, args)
+    yield contest(f"causal_conv1d_fn {dtype}", case, {OURS: ours} | peers, args, right, host=True)
+    calls, correct = updating(1, args)
     del calls[COPY]
-    yield contest(f"causal_conv1d_update {dtype}", case, calls, args)
+    case, name = Case(1, UPDATE_DIM, 1), f"causal_conv1d_update {dtype}"
+    yield contest(name, case, calls, args, lambda _: correct, host=True)
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {

@@ -204,8 +204,8 @@ typedef Elements<VALUE, VECTOR> Values;
 
 // ---- SiLU ---------------------------------------------------------------------------------------
 
-// sigmoid(v), and 1 - sigmoid(v) without a subtraction; v >= -87, below which the reciprocal would
-// leave the normal numbers.
+// sigmoid(v), and 1 - sigmoid(v) without a subtraction; -87 <= v <= 87, beyond which exp or the
+// reciprocal would leave the normal numbers.
 inline float sigmoid(float v, thread float &rest)
 {
     float e = precise::exp(-v);
@@ -218,7 +218,7 @@ inline float activation(float v)
 {
 #if SILU
     float rest, above = v < -87.0f ? -87.0f : v; // a NaN stays one
-    return above * sigmoid(above, rest);
+    return above * sigmoid(above > 87.0f ? 87.0f : above, rest);
 #else
     return v;
 #endif
@@ -347,11 +347,12 @@ inline float input(thread const Channel &c, thread const Sequence &s, offset at,
     return at >= s.start ? float(c.x[at * c.x_t]) : history(c, s, at);
 }
 
-// The same, where a window has the input; of the columns before a start it has those before time 0.
-inline float seen(thread const Channel &c, thread const Sequence &s, offset at, offset t,
+// The same from `value`, which a window holds for time `at`, if that counts.  Windows hold the
+// initial state of a batch row, but not those of packed sequences.
+inline float seen(thread const Channel &c, thread const Sequence &s, offset at, bool counted,
                   float value)
 {
-    if (!counts(c, at, t)) return 0.0f;
+    if (!counted) return 0.0f;
     return PACKED && at < s.start ? history(c, s, at) : value;
 }
 
@@ -363,11 +364,13 @@ inline float convolution(thread const Channel &c, thread const Sequence &s, offs
     return v;
 }
 
+#if GENERAL
 // The general way to out[t].
 inline float output(thread const Channel &c, offset t)
 {
     return is_padding(c, t) ? 0.0f : activation(convolution(c, sequence_at(c, t), t));
 }
+#endif
 
 // The general way to g[t]; 0 from the end of sequence s on.
 inline float gradient(thread const Channel &c, thread const Sequence &s, offset t)
@@ -479,7 +482,7 @@ inline void fetch_rows(device const VALUE *from, offset step, offset t, offset s
     }
 }
 
-// The ids of the same rows.
+// The ids of the same rows; from seqlen on, the last one.
 inline void fetch_ids(thread const Channel &c, offset t, thread ID (&ids)[ROWS])
 {
 #if SEQ_IDX
@@ -495,7 +498,7 @@ struct Passed {
     offset since;
 };
 
-// After the times before t, of which none but the W-1 last matter.
+// As it stands before time t; looks back W-1 times, of which windows have no more.
 inline Passed passed_before(thread const Channel &c, offset t)
 {
     Passed p = {0, 0};
@@ -511,9 +514,9 @@ inline Passed passed_before(thread const Channel &c, offset t)
     return p;
 }
 
-// Whether the rows from time t on and the W-1 before them, up to time `last`, are of one sequence:
-// that of p, which passes the rows, or s.
-inline bool are_whole(thread const Channel &c, thread const Sequence &s, thread Passed &p,
+// Takes p over the rows from time t on; whether they, up to time `last`, and the W-1 before are of
+// one sequence (without seq_idx: of s).  Rows beyond `last` may make it say no, which costs time.
+inline bool pass_rows(thread const Channel &c, thread const Sequence &s, thread Passed &p,
                       thread const ID (&ids)[ROWS], offset t, offset last)
 {
 #if SEQ_IDX
@@ -631,7 +634,8 @@ inline void load_taps(device const WEIGHT *weight, device const BIAS *bias, offs
 
 #if WANTED(CC1D_FORWARD_TIME)
 // Grid: (T / VECTOR / ROWS, D, B).  A thread computes ROWS vectors of neighbouring times of one
-// channel; with its SIMD group it fills whole rows of 32 vectors.
+// channel; with its SIMD group it fills whole rows of 32 vectors.  The last also writes the final
+// state.
 kernel void forward_time(FORWARD_ARGUMENTS)
 {
     offset lane = position.x % CC1D_SIMD, d = position.y, b = position.z;
@@ -640,7 +644,6 @@ kernel void forward_time(FORWARD_ARGUMENTS)
     Channel c;
     PLACE_CHANNEL(c);
     out += b * offset(out_b) + d * offset(out_d);
-    final_states += b * offset(final_n) + d * offset(final_d);
     offset out_step = VECTOR > 1 ? 1 : offset(out_t);
 #if !GENERAL
     float w[WIDTH];
@@ -669,8 +672,10 @@ kernel void forward_time(FORWARD_ARGUMENTS)
             } else {
                 Sequence s = sequence_at(c, t + i);
 #pragma unroll
-                for (int k = 0; k < WIDTH; k++)
-                    v = fma(w[k], seen(c, s, t + i - (WIDTH - 1) + k, t + i, inputs[i + k]), v);
+                for (int k = 0; k < WIDTH; k++) {
+                    offset at = t + i - (WIDTH - 1) + k;
+                    v = fma(w[k], seen(c, s, at, counts(c, at, t + i), inputs[i + k]), v);
+                }
             }
             result[i] = !whole && is_padding(c, t + i) ? 0.0f : activation(v);
         }
@@ -678,7 +683,8 @@ kernel void forward_time(FORWARD_ARGUMENTS)
         Values::store(result, out + t * out_step);
 #if FINAL
         if (t + VECTOR == offset(seqlen))
-            store_final_state(c, sequence_of(c, b), WIDTH - 1, final_states, final_k);
+            store_final_state(c, sequence_of(c, b), WIDTH - 1,
+                              final_states + b * offset(final_n) + d * offset(final_d), final_k);
 #endif
     }
 }
@@ -686,7 +692,8 @@ kernel void forward_time(FORWARD_ARGUMENTS)
 
 #if WANTED(CC1D_FORWARD_DIM) && !GENERAL
 // Grid: (D / VECTOR, T / run, B).  A thread computes `run` times of VECTOR neighbouring channels,
-// ROWS at once, over a window that slides through its registers.
+// ROWS at once, over a window that slides through its registers.  The last also writes the final
+// states.
 kernel void forward_dim(FORWARD_ARGUMENTS)
 {
     offset d = offset(position.x) * VECTOR, b = position.z;
@@ -695,13 +702,15 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
     Channel c;
     PLACE_CHANNEL(c);
     out += b * offset(out_b) + d * offset(out_d);
-    final_states += b * offset(final_n) + d * offset(final_d);
-#if FINAL
-    Channel one = c;
-    for (int v = 0; v < VECTOR && end == offset(seqlen); v++) {
-        store_final_state(one, sequence_of(c, b), WIDTH - 1, final_states + v * offset(final_d),
-                          final_k);
-        one.x += offset(x_d), one.initial += offset(initial_d);
+#if FINAL // here, as the loop below leaves no registers to spare
+    if (end == c.seqlen) {
+        Channel one = c;
+        for (int v = 0; v < VECTOR; v++) {
+            store_final_state(one, sequence_of(c, b), WIDTH - 1,
+                              final_states + b * offset(final_n) + (d + v) * offset(final_d),
+                              final_k);
+            one.x += offset(x_d), one.initial += offset(initial_d);
+        }
     }
 #endif
 
@@ -718,7 +727,7 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
     for (; t < end; t += ROWS) {
         unpack_rows(next, window + WIDTH - 1);
         offset last = min(t + ROWS, end) - 1;
-        bool whole = are_whole(c, s, passed, row_ids, t, last);
+        bool whole = pass_rows(c, s, passed, row_ids, t, last);
         if (t + ROWS < end) fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
         device VALUE *to = out + t * offset(out_t);
         if (whole) {
@@ -737,8 +746,11 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
         } else {
 #pragma unroll
             for (int r = 0; r < ROWS; r++, to += offset(out_t)) {
-                offset now = min(t + r, last);
+                offset now = min(t + r, last), first = now - (WIDTH - 1);
                 if (now >= s.end) s = sequence_at(c, now);
+                bool padding = is_padding(c, now), counted[WIDTH];
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++) counted[k] = counts(c, first + k, now);
                 float result[VECTOR];
                 Channel one = c;
 #pragma unroll
@@ -746,9 +758,9 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
                     float sum = bias_v[v];
 #pragma unroll
                     for (int k = 0; k < WIDTH; k++)
-                        sum = fma(w[k][v],
-                                  seen(one, s, now - (WIDTH - 1) + k, now, window[r + k][v]), sum);
-                    result[v] = is_padding(c, now) ? 0.0f : activation(sum);
+                        sum = fma(w[k][v], seen(one, s, first + k, counted[k], window[r + k][v]),
+                                  sum);
+                    result[v] = padding ? 0.0f : activation(sum);
                     one.initial += offset(initial_d);
                 }
                 if (t + r < end) Values::store(result, to);
@@ -948,7 +960,7 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
     for (offset t = begin; active && t < end + WIDTH - 1; t += ROWS) {
         unpack_rows(next, window + WIDTH - 1);
         unpack_rows(next_dout, g);
-        bool whole = are_whole(c, s, passed, row_ids, t, min(t + ROWS, c.seqlen) - 1);
+        bool whole = pass_rows(c, s, passed, row_ids, t, min(t + ROWS, c.seqlen) - 1);
         if (t + ROWS < end + WIDTH - 1) {
             fetch_rows(c.x, c.x_t, t + ROWS, c.seqlen, next);
             fetch_rows(c.dout, c.dout_t, t + ROWS, c.seqlen, next_dout);
@@ -978,16 +990,18 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                     pending[WIDTH - 2][v] = w[WIDTH - 1][v] * g[r][v];
                 }
             } else {
-                offset now = min(t + r, c.seqlen - 1);
-                bool alive = t + r < c.seqlen && !is_padding(c, now);
-                Channel one = c;
+                offset now = min(t + r, c.seqlen - 1), first = now - (WIDTH - 1);
                 if (now >= s.end) s = sequence_at(c, now);
+                bool alive = t + r < c.seqlen && !is_padding(c, now), counting[WIDTH];
+#pragma unroll
+                for (int k = 0; k < WIDTH; k++) counting[k] = counts(c, first + k, now);
+                Channel one = c;
 #pragma unroll
                 for (int v = 0; v < VECTOR; v++) {
                     float sum = bias_v[v], inputs[WIDTH];
 #pragma unroll
                     for (int k = 0; k < WIDTH; k++) {
-                        inputs[k] = seen(one, s, now - (WIDTH - 1) + k, now, window[r + k][v]);
+                        inputs[k] = seen(one, s, first + k, counting[k], window[r + k][v]);
                         sum = fma(w[k][v], inputs[k], sum);
                     }
                     float value = alive ? activation_gradient(g[r][v], sum) : 0.0f;
@@ -999,8 +1013,7 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                     }
 #pragma unroll
                     for (int k = 0; k < WIDTH; k++) {
-                        offset at = t + r - (WIDTH - 1) + k;
-                        bool flows = at >= s.start && counts(c, min(at, now), now);
+                        bool flows = alive && counting[k] && first + k >= s.start;
                         float gradient = k < WIDTH - 1 ? pending[min(k, WIDTH - 2)][v] : 0.0f;
                         if (flows) gradient = fma(w[k][v], value, gradient);
                         if (k == 0)
@@ -1137,7 +1150,7 @@ kernel void reduce(device const float *partial [[buffer(0)]], device WEIGHT *dwe
 // ---- States and update --------------------------------------------------------------------------
 
 #if WANTED(CC1D_STATES)
-// Grid: (D, N).  The last `length` inputs of every sequence.
+// Grid: (D, N).  The last `length` inputs of every sequence, where forward could not write them.
 kernel void states(device const VALUE *x [[buffer(0)]], device const ID *ids [[buffer(1)]],
                    device const VALUE *initial [[buffer(2)]], device VALUE *states [[buffer(3)]],
                    constant long &dim [[buffer(4)]], constant long &seqlen [[buffer(5)]],

@@ -132,12 +132,21 @@ PLANTS = [
         "reduce: argument slot 7 is not set",
     ),
     Plant(
+        "final states written where others still read the initial ones",
+        PLAN,
+        "final->data != a->initial_states.data",
+        "final->data != NULL",
+        "forward, in place",
+        "data race(.|\n)*store_final_state",
+        "thread",
+    ),
+    Plant(
         "a wrong argument index in the launcher",
         METAL,
         "set_arg_int(f, (unsigned)slot,",
         "set_arg_int(f, (unsigned)slot - 1,",
         "forward",
-        "slot 5 takes a tensor, got an integer",
+        "slot 6 takes a tensor, got an integer",
     ),
     Plant(
         "a grid one thread too short",
@@ -174,10 +183,12 @@ PLANTS = [
 SHORT_RUN = """
 import os, re, sys
 import causal_conv1d_mps.selftest as s
+import in_place
 s.WIDTHS, s.LENGTHS, s.LAYOUTS, s.DIM = (4,), (5, 260), ("channel-first", "channels-last"), 40
 if os.environ.get("CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"):
     s.DIM = 5  # groups are then more than one sequence wide
 s.DTYPES = {"fp32": s.torch.float32}
+s.OPERATIONS["forward, in place"] = in_place.forward_in_place
 s.OPERATIONS = {name: run for name, run in s.OPERATIONS.items() if re.fullmatch(sys.argv[1], name)}
 results = s.check("cpu")
 for r in results:
@@ -196,7 +207,8 @@ def short_run(
         environment["CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"] = "1"
     library = str(build("libcausal_conv1d_emulated.so"))
     # glibc then fills new memory, so that what a kernel leaves out is wrong and not what was there.
-    environment = {"CAUSAL_CONV1D_LIBRARY": library, "MALLOC_PERTURB_": "1", **environment}
+    variables = {"CAUSAL_CONV1D_LIBRARY": library, "MALLOC_PERTURB_": "1"}
+    environment = variables | {"PYTHONPATH": str(Path(__file__).parent)} | environment
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": 600}
     command = ["-c", SHORT_RUN, operation]
     if sanitizer:
@@ -208,7 +220,7 @@ def short_run(
 
 
 def planted_run(plant: Plant, folder: Path) -> tuple[int, str]:
-    """The short run with the bug in; ``folder`` is for the patched copy."""
+    """The short run with what is planted in; ``folder`` is for the patched copy."""
     text = (ROOT / plant.file).read_text()
     assert text.count(plant.old) == 1, f"{plant.file} has {text.count(plant.old)} of {plant.old!r}"
     patched = text.replace(plant.old, plant.new)

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from planted import PLANTS, planted_run, short_run
+from driver import ROOT
+from planted import METAL, PLANTS, Plant, planted_run, short_run
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,18 @@ from planted import PLANTS, planted_run, short_run
 def test_nothing_is_found_without_a_bug(sanitizer, whole_groups):
     code, output = short_run(".*", sanitizer, whole_groups)
     assert code == 0, output
-    assert "24 checked" in output
+    assert "26 checked" in output
+
+
+def test_tuning_of_nvidia_gpus(tmp_path):
+    """Its longer runs and more rows in flight, where there is no such GPU."""
+    metal, cuda = (
+        re.search(r"= \{run, (.*)\};", (ROOT / path).read_text())[1]
+        for path in (METAL, METAL.replace("metal", "cuda"))
+    )
+    assert metal != cuda
+    code, output = planted_run(Plant("", METAL, metal, cuda, ".*"), tmp_path)
+    assert code == 0 and "26 checked" in output, output
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
