@@ -38,10 +38,10 @@ bench-kernels: $(BUILD)/check/bench_kernels ## the CPU kernels against memcpy an
 test: test-suite test-gpu ## everything, C, Python and the shader; -j2 runs the two at once
 
 test-suite: $(BUILD)/installed
-	$(BIN)/python test.py --ignore=tests/gpu
+	$(BIN)/python test.py --ignore=tests/gpu/emulator
 
 test-gpu: $(BUILD)/installed
-	$(BIN)/python -m pytest tests/gpu
+	$(BIN)/python -m pytest tests/gpu/emulator
 
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done

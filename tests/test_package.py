@@ -122,10 +122,14 @@ def test_without_or_with_an_old_pytorch(tmp_path):
     )
 
 
+# Kernels of one width, the example's: compiled in a quarter of the time.
+ONE_WIDTH = "-DCC1D_WIDTHS(X)=X(4)"
+
+
 def test_plain_cc_builds_the_library(tmp_path):
     library = tmp_path / "libcausal_conv1d.so"
     sources = sorted(map(str, [*ROOT.glob("src/*.c"), *ROOT.glob("src/*/*.c")]))
-    run("cc", "-O1", "-shared", "-fPIC", *sources, "-lm", "-o", str(library))
+    run("cc", ONE_WIDTH, "-O1", "-shared", "-fPIC", *sources, "-lm", "-o", str(library))
     version = ctypes.CDLL(str(library)).causal_conv1d_version
     version.restype = ctypes.c_char_p
     assert version().decode() == causal_conv1d_mps.__version__
@@ -134,7 +138,8 @@ def test_plain_cc_builds_the_library(tmp_path):
 def test_installed_for_c(tmp_path):
     """cmake --install gives a C program header and library, by find_package and pkg-config."""
     prefix, build, user = tmp_path / "prefix", tmp_path / "build", tmp_path / "user"
-    run("cmake", "-S", str(ROOT), "-B", str(build), f"-DCMAKE_INSTALL_PREFIX={prefix}")
+    options = (f"-DCMAKE_INSTALL_PREFIX={prefix}", f'-DCMAKE_C_FLAGS="{ONE_WIDTH}"')
+    run("cmake", "-S", str(ROOT), "-B", str(build), *options)
     run("cmake", "--build", str(build), "-j2")
     run("cmake", "--install", str(build))
     user.mkdir()

@@ -184,7 +184,7 @@ SHORT_RUN = """
 import os, re, sys
 import causal_conv1d_mps.selftest as s
 import in_place
-s.WIDTHS, s.LENGTHS, s.LAYOUTS, s.DIM = (4,), (5, 260), ("channel-first", "channels-last"), 40
+s.WIDTHS, s.LENGTHS, s.LAYOUTS, s.DIM = (4,), (5, 140), ("channel-first", "channels-last"), 34
 if os.environ.get("CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"):
     s.DIM = 5  # groups are then more than one sequence wide
 s.DTYPES = {"fp32": s.torch.float32}
