@@ -50,8 +50,7 @@ typedef struct cc1d_launch {
 /* Sizes that differ between kinds of GPUs.  They decide in which order backward adds up, nothing
  * else of a result. */
 typedef struct cc1d_tuning {
-    int64_t forward_bytes[2];  /* of an access along the channels, of 4-byte and
-                                  of 2-byte elements */
+    int64_t forward_bytes[2];  /* of an access along the channels: 4-byte, 2-byte elements */
     int64_t forward_flight;    /* bytes of those under way in a thread */
     int64_t backward_channels; /* elements of an access along the channels */
     int64_t backward_flight;   /* as forward_flight */

@@ -31,6 +31,12 @@ _pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_of.restype = ctypes.c_void_p
 
 
+def handle_of(tensor: torch.Tensor) -> ctypes.c_void_p:
+    """An AtenTensorHandle, which is the caller's to delete."""
+    capsule = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
+    return ctypes.c_void_p(_pointer_of(ctypes.py_object(capsule), None))
+
+
 class Error(RuntimeError):
     """What the stand-in reported."""
 
@@ -80,8 +86,7 @@ class Gpu:
         if isinstance(value, int):
             self.call("set_arg_int", function, slot, ctypes.c_int64(value))
             return
-        capsule = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(value)
-        handle = ctypes.c_void_p(_pointer_of(ctypes.py_object(capsule), None))
+        handle = handle_of(value)
         try:
             self.call("set_arg_tensor", function, slot, handle)
         finally:

@@ -4,14 +4,12 @@ never does: an operation for the self test."""
 import ctypes
 
 import torch
+from driver import handle_of
 
 from causal_conv1d_mps._library import library
 from causal_conv1d_mps.bounds import forward_error
 
 FLOAT32, MPS = 1, 1  # of include/causal_conv1d.h
-
-_pointer_of = ctypes.pythonapi.PyCapsule_GetPointer
-_pointer_of.restype = ctypes.c_void_p
 
 
 class View(ctypes.Structure):
@@ -39,10 +37,8 @@ class Forward(ctypes.Structure):
 
 
 def view(tensor):
-    """Of a float32 tensor, which must outlive it."""
-    capsule = torch._C._aoti.unsafe_alloc_void_ptr_from_tensor(tensor)
-    handle = _pointer_of(ctypes.py_object(capsule), None)
-    shape, stride = tuple(tensor.shape), tensor.stride()
+    """Of a float32 tensor; its handle lives as long as the process."""
+    shape, stride, handle = tuple(tensor.shape), tensor.stride(), handle_of(tensor)
     return View(tensor.data_ptr(), FLOAT32, MPS, 0, tensor.ndim, shape, stride, handle)
 
 
