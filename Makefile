@@ -24,7 +24,7 @@ FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench bench-kernels test test-suite test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
+.PHONY: bench bench-kernels test test-suite test-builds test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
   macos wheels wheel-test release reproduce docs figures \
   transformers lint clean
 
@@ -35,13 +35,18 @@ bench: $(BUILD)/installed ## measure, then train a small byte-level language mod
 bench-kernels: $(BUILD)/check/bench_kernels ## the CPU kernels against memcpy and a triad; needs no Python
 	$<
 
-test: test-suite test-gpu ## everything, C, Python and the shader; -j2 runs the two at once
+test: test-suite test-builds test-gpu ## everything, C, Python and the shader; -j2 runs two at once
 
+# Tests of some minutes of compiling, for another core.
+BUILDS := tests/test_macos.py tests/test_package.py
 test-suite: $(BUILD)/installed
-	$(BIN)/python test.py --ignore=tests/gpu/emulator
+	$(BIN)/python test.py $(BUILDS:%=--ignore=%) --ignore=tests/gpu
+
+test-builds: $(BUILD)/installed
+	$(BIN)/python -m pytest $(BUILDS)
 
 test-gpu: $(BUILD)/installed
-	$(BIN)/python -m pytest tests/gpu/emulator
+	$(BIN)/python -m pytest tests/gpu
 
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
 	set -e; for test in $^; do echo "$$test"; $$test; done

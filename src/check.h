@@ -48,8 +48,9 @@ causal_conv1d_status cc1d_check_update(const causal_conv1d_update_args *args,
 causal_conv1d_status cc1d_check_varlen_states(const causal_conv1d_varlen_states_args *args,
                                               causal_conv1d_error *error);
 
-/* The functions of the public interface without its checks. */
-causal_conv1d_status cc1d_forward(const causal_conv1d_forward_args *args,
+/* The functions of the public interface without its checks.  fresh_out: the memory of out was
+ * allocated for this call. */
+causal_conv1d_status cc1d_forward(const causal_conv1d_forward_args *args, bool fresh_out,
                                   const causal_conv1d_threads *threads, causal_conv1d_error *error);
 causal_conv1d_status cc1d_backward(const causal_conv1d_backward_args *args,
                                    const causal_conv1d_threads *threads,

@@ -132,12 +132,25 @@ INLINE void vr_store(void *p, causal_conv1d_dtype dtype, vr a)
         _mm_storeu_si128(p, to_16(a, dtype));
 }
 
+INLINE void vr_stream(void *p, causal_conv1d_dtype dtype, vr a)
+{
+    if (dtype == CAUSAL_CONV1D_FLOAT32)
+        _mm256_stream_ps(p, a);
+    else
+        _mm_stream_si128(p, to_16(a, dtype));
+}
+
 INLINE vr vr_load_n(const void *p, causal_conv1d_dtype dtype, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm256_maskload_ps(p, first(n));
     char part[2 * LANES] = {0};
     memcpy(part, p, (size_t)n * 2);
     return vr_load(part, dtype);
+}
+
+INLINE void vr_end_stream(void)
+{
+    _mm_sfence();
 }
 
 INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
@@ -170,10 +183,20 @@ INLINE void vr_load_bf16_n(const void *p, vr *even, vr *odd, int n)
     vr_load_bf16(part, even, odd);
 }
 
-INLINE void vr_store_bf16(void *p, vr even, vr odd)
+INLINE __m256i join_bf16(vr even, vr odd)
 {
     __m256i low = _mm256_srli_epi32(round_bf16(even), 16);
-    _mm256_storeu_si256(p, _mm256_blend_epi16(low, round_bf16(odd), 0xaa));
+    return _mm256_blend_epi16(low, round_bf16(odd), 0xaa);
+}
+
+INLINE void vr_store_bf16(void *p, vr even, vr odd)
+{
+    _mm256_storeu_si256(p, join_bf16(even, odd));
+}
+
+INLINE void vr_stream_bf16(void *p, vr even, vr odd)
+{
+    _mm256_stream_si256(p, join_bf16(even, odd));
 }
 
 INLINE void vr_store_bf16_n(void *p, vr even, vr odd, int n)

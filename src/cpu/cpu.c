@@ -265,7 +265,7 @@ static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads
 }
 
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
-                                      const causal_conv1d_threads *threads)
+                                      bool stream, const causal_conv1d_threads *threads)
 {
     run r = {.args = {.x = args->x,
                       .weight = args->weight,
@@ -274,7 +274,8 @@ causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_f
                       .cu_seqlens = args->cu_seqlens,
                       .states = args->initial_states,
                       .out = args->out,
-                      .silu = args->silu}};
+                      .silu = args->silu,
+                      .stream = stream}};
     if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
     if (cc1d_present(&args->final_states)) cc1d_move_states(&r.args, &args->final_states, threads);
     return CAUSAL_CONV1D_OK;

@@ -43,11 +43,15 @@ INLINE bool all_full(const uint8_t *masks, const causal_conv1d_dtype dtype, cons
     return any == 0;
 }
 
+/* Bytes ahead: the processor's own prefetching stops at the end of each page of memory. */
+enum { PREFETCHED = 4096 };
+
 /* `vectors` vectors of times from t on, the last of `last` times, of a row whose vector before is
  * *prev. */
 INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vectors, int64_t last,
                               vf *prev, const vf *w, const uint8_t *masks,
-                              const causal_conv1d_dtype dtype, const int W, const bool silu_on)
+                              const causal_conv1d_dtype dtype, const int W, const bool silu_on,
+                              const bool stream)
 {
     const int64_t step = vl(dtype) * (int64_t)cc1d_dtype_size(dtype);
     const int64_t offset = t * (int64_t)cc1d_dtype_size(dtype);
@@ -55,6 +59,7 @@ INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vec
     bool whole = true;
     EACH (i, vectors) {
         const int64_t n = i < vectors - 1 ? vl(dtype) : last;
+        if (vectors > 1) __builtin_prefetch(x + offset + i * step + PREFETCHED);
         vf cur = vf_load(x + offset + i * step, dtype, n), tap[CC1D_MAX_WIDTH];
         shift_taps(tap, *prev, cur, dtype, W);
         whole = !masks || all_full(masks + t, dtype, W);
@@ -65,8 +70,12 @@ INLINE void forward_time_step(const char *x, char *out, int64_t t, const int vec
     }
     if (silu_on) silu(v, vectors, dtype, false);
     if (!whole) v[0] = vf_keep_bits(v[0], dtype, masks + t, ALL_TAPS);
-    EACH (i, vectors)
-        vf_store(out + offset + i * step, dtype, v[i], i < vectors - 1 ? vl(dtype) : last);
+    EACH (i, vectors) {
+        if (stream)
+            vf_stream(out + offset + i * step, dtype, v[i]);
+        else
+            vf_store(out + offset + i * step, dtype, v[i], i < vectors - 1 ? vl(dtype) : last);
+    }
 }
 
 /* Rows of time: each vector is loaded once and its taps are shifted out of it and the last.  Here
@@ -88,13 +97,16 @@ INLINE void forward_time(const cc1d_args *args, const cc1d_tile *tile,
             vf w[CC1D_MAX_WIDTH + 1], prev = history(args, &s, d, x, dtype, W, tile->time_begin);
             load_channel(&args->weight, &args->bias, d, W, channel);
             EACH (k, W + 1) w[k] = vf_set(channel[k]);
-            int64_t t = tile->time_begin;
+            int64_t t = tile->time_begin; /* a multiple of 64 */
+            const bool stream = args->stream && (uintptr_t)out % 64 == 0;
             for (; !masks && t + G * VL <= end; t += G * VL)
-                forward_time_step(x, out, t, G, VL, &prev, w, NULL, dtype, W, args->silu);
+                forward_time_step(x, out, t, G, VL, &prev, w, NULL, dtype, W, args->silu, stream);
             for (; t < end; t += VL)
-                forward_time_step(x, out, t, 1, end - t, &prev, w, masks, dtype, W, args->silu);
+                forward_time_step(x, out, t, 1, end - t, &prev, w, masks, dtype, W, args->silu,
+                                  false);
         }
     }
+    if (args->stream) vr_end_stream();
 }
 
 /* The W-1 columns before time 0 of a tile's channels as rows of fp32; rows begin as 0. */
@@ -143,7 +155,7 @@ enum { DIM_BLOCK = 8 }; /* times */
 INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t out_step, int64_t t,
                               int64_t times, int64_t n, const float *rows, const float *states,
                               const uint8_t *masks, const causal_conv1d_dtype dtype, const int W,
-                              const bool silu_on)
+                              const bool silu_on, const bool stream)
 {
     const int G = group(dtype);
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
@@ -155,15 +167,19 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
         EACH (g, G) {
             EACH (k, W - 1) tap[k] = tap[k + 1];
             tap[W - 1] = vf_load(x, dtype, n);
-            /* SiLU keeps the core from reaching the next block's rows in time. */
-            if (silu_on && cc1d_dtype_size(dtype) == 2)
+            /* SiLU keeps the core from reaching the next block's rows in time; beside streamed
+             * stores nothing else is left to wait for. */
+            if (stream || (silu_on && cc1d_dtype_size(dtype) == 2))
                 __builtin_prefetch(x + DIM_BLOCK * x_step, 0, 2);
             v[g] = convolve(tap, w, W);
             NEXT_ROW(x, x_step);
         }
         if (silu_on) silu(v, G, dtype, false);
         EACH (g, G) {
-            vf_store(out, dtype, v[g], n);
+            if (stream)
+                vf_stream(out, dtype, v[g]);
+            else
+                vf_store(out, dtype, v[g], n);
             NEXT_ROW(out, out_step);
         }
     }
@@ -202,12 +218,19 @@ INLINE void forward_dim(const cc1d_args *args, const cc1d_tile *tile,
             char *out = at(&args->out, dtype, s.batch, tile->dim_begin, s.start + t);
             int64_t times = end - t < DIM_BLOCK ? end - t : DIM_BLOCK;
             int64_t i = 0;
+            /* Of half a line the other half would come too late. */
+            const bool stream =
+                args->stream && VL * size == 64 && ((uintptr_t)out | (uintptr_t)out_step) % 64 == 0;
+            for (; stream && !masks && i + VL <= dim; i += VL)
+                forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
+                                  &rows[0][i], &states[0][i], NULL, dtype, W, args->silu, true);
             for (; !masks && i + VL <= dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, VL,
-                                  &rows[0][i], &states[0][i], NULL, dtype, W, args->silu);
+                                  &rows[0][i], &states[0][i], NULL, dtype, W, args->silu, false);
             for (; i < dim; i += VL)
                 forward_dim_block(x + i * size, x_step, out + i * size, out_step, t, times, dim - i,
-                                  &rows[0][i], &states[0][i], masks, dtype, W, args->silu);
+                                  &rows[0][i], &states[0][i], masks, dtype, W, args->silu, false);
         }
     }
+    if (args->stream) vr_end_stream();
 }

@@ -27,6 +27,7 @@ typedef struct cc1d_args {
     causal_conv1d_tensor out;
     causal_conv1d_tensor dout, dfinal_states, dx, dinitial_states;
     bool silu;
+    bool stream; /* write out past the caches, where a vector's part of it is whole cache lines */
     /* For the specialised widths, if there is seq_idx: bit k of [b * T + t] says whether tap k
      * counts at time t, 0 stands for padding.  64 more bytes may be read. */
     const uint8_t *masks;
@@ -111,9 +112,9 @@ void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t g
 void cc1d_move_states(const cc1d_args *args, const causal_conv1d_tensor *states,
                       const causal_conv1d_threads *threads);
 
-/* Run checked arguments with the kernels of one ISA. */
+/* Run checked arguments with the kernels of one ISA; stream as in cc1d_args. */
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
-                                      const causal_conv1d_threads *threads);
+                                      bool stream, const causal_conv1d_threads *threads);
 causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_backward_args *args,
                                        const causal_conv1d_threads *threads);
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,

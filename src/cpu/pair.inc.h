@@ -100,6 +100,18 @@ INLINE void vf_store(char *p, causal_conv1d_dtype dtype, vf x, int64_t n)
         vr_store_n(p, dtype, x.a, (int)n);
 }
 
+/* A whole vector, past the caches. */
+INLINE void vf_stream(char *p, causal_conv1d_dtype dtype, vf x)
+{
+#if BF16_PAIRS
+    if (dtype == CAUSAL_CONV1D_BFLOAT16) {
+        vr_stream_bf16(p, x.a, x.b);
+        return;
+    }
+#endif
+    vr_stream(p, dtype, x.a);
+}
+
 /* Elements from n on become 0. */
 INLINE vf vf_keep(vf x, causal_conv1d_dtype dtype, int n)
 {

@@ -9,6 +9,8 @@
  *   vr_reciprocal(a)                           1 / a, a in [1, 2^127]
  *   vr_load vr_store (pointer, dtype)          LANES elements, any alignment; dtype is a constant;
  *                                              what is stored to 16 bits is no signalling NaN
+ *   vr_stream (pointer, dtype)                 vr_store past the caches, the pointer aligned
+ *   vr_end_stream()                            before another thread reads what was streamed
  *   vr_load_n vr_store_n (.., n)               the first n <= LANES, no other byte touched; rest 0
  *   vr_move_on(p, x, size, n)                  the LANES rows at p of n elements of `size` bytes,
  *                                              2 or 4, lose their first and get x[row] as last
@@ -20,7 +22,7 @@
  *   vr_pick(v, n, j)                           lane i is element i*n+j of the row v[0],..,v[n-1]; n odd
  * and where BF16_PAIRS is 1, over 2 * LANES bf16 elements, those of even place in one register and
  * those of odd place in the other, with no lane crossed:
- *   vr_load_bf16 vr_store_bf16 vr_load_bf16_n vr_store_bf16_n
+ *   vr_load_bf16 vr_store_bf16 vr_stream_bf16 vr_load_bf16_n vr_store_bf16_n
  *   vr_split_bf16(a, &even, &odd)              those of the 2 * LANES in a register
  */
 // clang-format on

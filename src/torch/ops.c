@@ -262,7 +262,7 @@ static void run_forward(call *c, causal_conv1d_forward_args *args, bool final_st
         states.stride[0] = states.size[1] * states.size[2];
         args->final_states = new_with_strides(c, states, &results[1]);
     }
-    if (!c->status) c->status = cc1d_forward(args, &torch_threads, &c->error);
+    if (!c->status) c->status = cc1d_forward(args, true, &torch_threads, &c->error);
 }
 
 /* The plain call: no sequences, no states. */

@@ -140,7 +140,8 @@ static void check_call(uint64_t seed, const cc1d_isa *isa, const cc1d_isa *scala
 
     causal_conv1d_forward_args g = f;
     g.out = copy(&f.out), g.final_states = copy(&f.final_states);
-    check(!cc1d_cpu_forward(isa, &f, NULL) && !cc1d_cpu_forward(scalar, &g, NULL), "no memory");
+    check(!cc1d_cpu_forward(isa, &f, false, NULL) && !cc1d_cpu_forward(scalar, &g, false, NULL),
+          "no memory");
     compare("out", &f.out, &g.out, !f.silu, seed, isa->name);
     compare("final_states", &f.final_states, &g.final_states, true, seed, isa->name);
 

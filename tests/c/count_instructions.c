@@ -40,7 +40,7 @@ static void call(const cc1d_isa *isa, causal_conv1d_dtype dtype, bool channels_l
                                                  .bias = bias,
                                                  .out = like_x(1, dtype, channels_last, seqlen),
                                                  .silu = true};
-        cc1d_cpu_forward(isa, &args, NULL);
+        cc1d_cpu_forward(isa, &args, false, NULL);
         return;
     }
     causal_conv1d_backward_args args = {.x = x,

@@ -104,7 +104,8 @@ static void *work(void *argument)
             memcpy(&v[n], &bits, sizeof bits);
         }
         memset(v + n, 0, sizeof *v * (size_t)(CHUNK - n));
-        if (cc1d_cpu_forward(w->isa, &f, NULL) || cc1d_cpu_backward(w->isa, &b, NULL)) abort();
+        if (cc1d_cpu_forward(w->isa, &f, false, NULL) || cc1d_cpu_backward(w->isa, &b, NULL))
+            abort();
         for (int i = 0; i < n; i++) compare(w, v[i], silu[i], derivative[i]);
     }
     free(memory);
