@@ -27,7 +27,7 @@ typedef struct cc1d_args {
     causal_conv1d_tensor out;
     causal_conv1d_tensor dout, dfinal_states, dx, dinitial_states;
     bool silu;
-    bool stream; /* write out past the caches, where a vector's part of it is whole cache lines */
+    bool stream; /* write whole cache lines of out past the caches, where the ISA and layout can */
     /* For the specialised widths, if there is seq_idx: bit k of [b * T + t] says whether tap k
      * counts at time t, 0 stands for padding.  64 more bytes may be read. */
     const uint8_t *masks;
