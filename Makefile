@@ -4,8 +4,9 @@ CC ?= cc
 VENV := .venv
 BUILD ?= build
 BIN := $(VENV)/bin
-SOURCES := $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) CMakeLists.txt pyproject.toml
-C_TESTS := check_cache check_dtype check_errors check_kernels check_sequences
+# src/gpu/source.c is made from the shader, and not tracked.
+SOURCES := $(sort $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) src/gpu/source.c) CMakeLists.txt pyproject.toml
+C_TESTS := check_cache check_dtype check_errors check_kernels check_overlap check_sequences
 # Fewer cases under the sanitizers and the emulator, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
 # Cases that the differential test draws where each may compile a shader.
@@ -19,14 +20,18 @@ AARCH64_CC ?= $(ZIG) aarch64-linux-gnu.2.17
 AARCH64_RUN ?= qemu-aarch64 -L /usr/aarch64-linux-gnu
 WINDOWS_RUN ?= WINEDEBUG=-all wine
 # Under the sanitizers kernels are compiled for these widths, and ASan and UBSan take -O0, where gcc
-# warns of pragmas: at -O1 avx2.c alone takes 4 minutes.  Other widths take the scalar code there.
+# warns of pragmas: at -O1 avx2.c alone takes 4 minutes.  Other widths take the kernels for any.
 FEW_WIDTHS := "-DCC1D_WIDTHS(X)=X(4) X(7)"
 LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
-.PHONY: bench bench-kernels test test-suite test-builds test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
+.PHONY: help bench bench-kernels test test-suite test-fallback test-builds test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
   macos wheels wheel-test release reproduce docs figures \
   transformers lint clean
+
+# First, and so what `make` alone does: nothing is built or measured unasked.
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' Makefile
 
 bench: $(BUILD)/installed ## measure, then train a small byte-level language model
 	$(BIN)/python bench.py --quick
@@ -39,13 +44,18 @@ test: test-suite test-builds test-gpu ## everything, C, Python and the shader; -
 
 # Tests of some minutes of compiling, for another core.
 BUILDS := tests/test_macos.py tests/test_package.py
-test-suite: $(BUILD)/installed
+# Tests of files and tools, the same whatever serves.
+TOOLS := tests/test_embed.py tests/test_house.py tests/test_release.py
+test-suite: $(BUILD)/installed ## of the tests, the Python suite
 	$(BIN)/python test.py $(BUILDS:%=--ignore=%) --ignore=tests/gpu
 
-test-builds: $(BUILD)/installed
+test-fallback: $(BUILD)/installed ## the suite on plain PyTorch, as where the C library cannot be loaded
+	$(BIN)/python test.py --fallback $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
+
+test-builds: $(BUILD)/installed ## of the tests, those that compile for minutes
 	$(BIN)/python -m pytest $(BUILDS)
 
-test-gpu: $(BUILD)/installed
+test-gpu: $(BUILD)/installed ## of the tests, the shader without a GPU
 	$(BIN)/python -m pytest tests/gpu
 
 check: $(C_TESTS:%=$(BUILD)/check/%) ## the C tests alone; needs no Python
@@ -91,7 +101,7 @@ gpu-check: $(GPU_LIBRARY) ## the self test under the four tools of compute-sanit
 
 gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside causal-conv1d and fla-core if PYTHON has them
 	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) bench.py --device cuda
-	CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) tools/bench_cuda.py
+	PYTHONPATH=. CAUSAL_CONV1D_LIBRARY=$< $(PYTHON) tools/bench_cuda.py
 
 # In folders of their own: the two want different releases, and neither is a dependency.
 transformers: $(BUILD)/installed $(BUILD)/transformers-5.23.0 $(BUILD)/transformers-5.22.2 ## the models
@@ -127,7 +137,7 @@ reproduce: release ## what is committed, built from another folder: the same byt
 docs: .venv-docs/installed ## build/site, links checked
 	.venv-docs/bin/python tools/docs.py
 
-figures: $(VENV)/installed ## docs/figures, from docs/results
+figures: $(VENV)/installed ## docs/figures/speedup.svg, from docs/results
 	$(BIN)/python tools/plots.py docs/results/*.json
 
 .venv-docs/installed: requirements-docs.txt
@@ -135,15 +145,15 @@ figures: $(VENV)/installed ## docs/figures, from docs/results
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-src/gpu/source.c: tools/embed.py src/gpu/args.h src/gpu/causal_conv1d.metal src/gpu/metal_on_cuda.h
-	$(PYTHON) $<
+src/gpu/source.c: src/gpu/embed.awk src/gpu/source.h $(wildcard src/gpu/*.h src/gpu/*.metal src/gpu/*/*.metal) ## the shader as C strings, for `cc src/*.c src/*/*.c`
+	awk -f $< src/gpu/source.h > $@
 
-lint: $(BUILD)/installed
+lint: $(VENV)/installed ## ruff and clang-format; as hooks by pre-commit install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
 
-clean:
+clean: ## remove all that was built, .venv too
 	rm -rf $(BUILD) $(VENV) .venv-docs dist
 
 $(VENV)/installed: requirements-dev.txt
@@ -172,3 +182,4 @@ $(BUILD)/$(1)/%: tests/c/%.c $$(patsubst src/%.c,$(BUILD)/$(1)/%.o,$$(filter %.c
 endef
 $(foreach kind,check aarch64 windows asan tsan,$(eval $(call object_rules,$(kind))))
 .SECONDARY:
+.DELETE_ON_ERROR:

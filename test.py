@@ -1,5 +1,6 @@
 """Runs the whole test suite, on the CPU and on the GPU if there is one: python test.py [pytest
-arguments]. With --device or --emulated among them it runs there alone."""
+arguments]. With --device, --emulated or --fallback among them it runs
+there alone."""
 
 import subprocess
 import sys
@@ -14,7 +15,7 @@ def main(arguments: list[str]) -> int:
     if torch.cuda.is_available():
         devices.append("cuda")
     runs = [["--device", device] for device in devices]
-    if any(a.startswith("--device") or a == "--emulated" for a in arguments):
+    if any(a.startswith("--device") or a in ("--emulated", "--fallback") for a in arguments):
         runs = [[]]
     codes = []
     for run in runs:

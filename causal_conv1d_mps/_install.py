@@ -1,4 +1,5 @@
-"""Puts this package under the import name ``causal_conv1d`` in the running process."""
+"""Puts this package under the import names ``causal_conv1d`` and ``causal_conv1d_cuda``, in the
+running process."""
 
 from __future__ import annotations
 
@@ -8,18 +9,28 @@ import sys
 from types import ModuleType
 from typing import Any
 
-_NAME = "causal_conv1d"
-_MODULES = ("causal_conv1d_interface", "causal_conv1d_varlen", "cpp_functions")
 _OURS = "causal_conv1d_mps"
+_NAME = "causal_conv1d"
+_EXTENSION = "causal_conv1d_cuda"  # what older clients import beside it
+# The import names of others, and our modules.
+_MODULES = {
+    _NAME: "compat",
+    f"{_NAME}.causal_conv1d_interface": "compat.causal_conv1d_interface",
+    f"{_NAME}.causal_conv1d_varlen": "compat.causal_conv1d_varlen",
+    f"{_NAME}.cpp_functions": "compat.cpp_functions",
+    _EXTENSION: "compat.causal_conv1d_cuda",
+}
 
 
 def install(force: bool = False) -> list[str]:
     """Makes ``import causal_conv1d`` give this package, and models already imported use it.
 
-    Registers :mod:`causal_conv1d_mps.compat` and its modules in ``sys.modules``. Modules that found
-    no ``causal_conv1d`` when they were imported, those of transformers, mamba-ssm and fla among
-    them, get our functions; so do the models of transformers that never look for the package
-    (LFM3). May be called again, for what was imported since.
+    Registers :mod:`causal_conv1d_mps.compat` and its modules in ``sys.modules``, the module
+    ``causal_conv1d_cuda`` of older clients among them. ``importlib.metadata`` then has the version
+    of the interface, 1.7.0, for ``causal-conv1d``. Modules that found no ``causal_conv1d`` when
+    they were imported, those of transformers, mamba-ssm and fla among them, get our functions; so
+    do the models of transformers that never look for the package (LFM3). May be called again, for
+    what was imported since.
 
     Args:
         force: shadow another package of that name, and take its place in modules that use it.
@@ -33,14 +44,19 @@ def install(force: bool = False) -> list[str]:
     reason = None if force else obstacle()
     if reason is not None:
         raise RuntimeError(f"{reason}. install(force=True) puts causal-conv1d-mps in its place")
-    modules = [importlib.import_module(f"{_OURS}.compat{m}") for m in _suffixes()]
+    from ._distribution import answer
+
+    answer()
+    modules = {n: importlib.import_module(f"{_OURS}.{m}") for n, m in _MODULES.items()}
     # The distribution causal-conv1d-mps-compat may be there already: it has the same functions.
-    for suffix, module in zip(_suffixes(), modules, strict=True):
-        sys.modules[_NAME + suffix] = module
-    functions = {n: getattr(m, n) for m in modules for n in m.__all__ if n.startswith(_NAME)}
+    sys.modules.update(modules)
+    del modules[_EXTENSION]  # clients hold the module, and its functions by no other name
+    functions = {
+        n: getattr(m, n) for m in modules.values() for n in m.__all__ if n.startswith(_NAME)
+    }
     bound = []
     for module_name, module in list(sys.modules.items()):
-        if module is None or module_name.split(".")[0] in (_NAME, _OURS):
+        if module is None or module_name.split(".")[0] in (_NAME, _EXTENSION, _OURS):
             continue
         for name, function in functions.items():
             # fla calls them causal_conv1d_fn_cuda and so on.
@@ -52,16 +68,18 @@ def install(force: bool = False) -> list[str]:
 
 def obstacle() -> str | None:
     """Why :func:`install` would refuse, or None."""
-    try:
-        spec = importlib.util.find_spec(_NAME)
-        if spec is None:
-            return None
-        found = importlib.import_module(_NAME)
-        if _is_ours(found.causal_conv1d_fn):
-            return None
-    except Exception as error:  # a package for another CUDA or PyTorch raises all kinds
-        return f"Another {_NAME} package is installed and fails to import ({error!r})"
-    return f"{_NAME} {getattr(found, '__version__', '')} of {found.__file__} is another package"
+    for name, function in ((_NAME, "causal_conv1d_fn"), (_EXTENSION, "causal_conv1d_fwd")):
+        try:
+            if importlib.util.find_spec(name) is None:
+                continue
+            found = importlib.import_module(name)
+            if _root(getattr(found, function)) == _OURS:
+                continue
+        except Exception as error:  # a package for another CUDA or PyTorch raises all kinds
+            return f"Another {name} package is installed and fails to import ({error!r})"
+        version = getattr(found, "__version__", "")
+        return f"{name} {version} of {found.__file__} is another package"
+    return None
 
 
 def state() -> str:
@@ -75,12 +93,10 @@ def state() -> str:
     return f"this package, by {found.origin}"
 
 
-def _suffixes() -> list[str]:
-    return ["", *(f".{name}" for name in _MODULES)]
-
-
-def _is_ours(function: Any) -> bool:
-    return (getattr(function, "__module__", None) or "").split(".")[0] == _OURS
+def _root(function: Any) -> str:
+    """The top-level package of a function, or of a module."""
+    place = "__name__" if isinstance(function, ModuleType) else "__module__"
+    return (getattr(function, place, None) or "").split(".")[0]
 
 
 def _bind(module: ModuleType, name: str, function: Any, force: bool) -> bool:
@@ -90,7 +106,7 @@ def _bind(module: ModuleType, name: str, function: Any, force: bool) -> bool:
         return False
     if module.__name__.startswith("transformers.models."):
         return _bind_transformers(module, name, old, force)
-    foreign = force and (getattr(old, "__module__", None) or "").split(".")[0] == _NAME
+    foreign = force and _root(old) in (_NAME, _EXTENSION)
     if old is not None and not foreign:
         return False
     setattr(module, name, function)
@@ -109,7 +125,7 @@ def _bind_transformers(module: ModuleType, name: str, old: Any, force: bool) -> 
         return False
     chosen = _free_variable(wrapper, "implementation")
     plain = getattr(wrapper, "__wrapped__", wrapper)
-    if _is_ours(chosen) or (chosen not in (None, plain) and not force):
+    if _root(chosen) == _OURS or (chosen not in (None, plain) and not force):
         return False
     new = use_kernel_func_from_hub_with_fallback(name, _NAME)(plain)
     if is_layer:  # instances are in the models: their class is changed

@@ -7,35 +7,46 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _ops
-from ._library import translated
-from .reference import is_silu
+from . import _check, _ops
+from ._library import FAILURES, translated
+from .reference import (
+    causal_conv1d_ref,
+    causal_conv1d_varlen_ref,
+    history,
+    is_silu,
+    moved_activation,
+)
 
-_transforms_active = torch._C._are_functorch_transforms_active
+_transforms_active, _levels = _ops.transforms_active, _ops.levels
+_needs_grad = _ops.needs_grad
 _is_compiling = torch.compiler.is_compiling
-_increment_version = torch._C._increment_version
-
-
-def _needs_grad(*tensors: Tensor | None) -> bool:
-    if torch.is_grad_enabled():
-        for tensor in tensors:
-            if tensor is not None and tensor.requires_grad:
-                return True
-    return False
+_is_grad_enabled = torch.is_grad_enabled
+_increment_version = _ops.increment_version
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-    """The operation ``forward`` by the way that suits the moment."""
-    if torch.compiler.is_compiling():
+    """The operation ``forward`` by the way that suits the moment; callers translate its errors."""
+    if not _ops.has_transforms and _ops.is_transformed():
+        return _reference(*inputs)
+    if _is_compiling() or _ops.is_transformed():
         return _ops.forward(*inputs)
-    try:
-        if _transforms_active():
-            return _ops.Transformed.apply(*inputs)
-        if _needs_grad(*inputs[:3], inputs[5]):
-            return _ops.Eager.apply(*inputs)
-        return _ops.forward_no_grad(*inputs)
-    except RuntimeError as error:
-        raise translated(error) from None
+    if _needs_grad(*inputs[:3], inputs[5]):
+        return _ops.CausalConv1d.apply(None, *inputs)
+    with _ops.below_autograd():
+        return _ops.forward(*inputs)
+
+
+def _reference(
+    x, weight, bias, seq_idx, cu_seqlens, initial_states, silu, final_states
+) -> tuple[Tensor, Tensor | None]:
+    """The operation ``forward`` in plain PyTorch."""
+    activation = "silu" if silu else None
+    if cu_seqlens is not None:
+        return causal_conv1d_varlen_ref(x, weight, bias, cu_seqlens, initial_states, activation)
+    results = causal_conv1d_ref(
+        x, weight, bias, initial_states, final_states, activation=activation, seq_idx=seq_idx
+    )
+    return results if final_states else (results, None)
 
 
 def causal_conv1d(
@@ -60,18 +71,18 @@ def causal_conv1d(
         ValueError: a shape, dtype or device does not fit.
         NotImplementedError: another activation.
 
-    Differentiable in x, weight and bias, twice. The same input gives the same bits, whatever the
-    number of threads.
+    Differentiable in x, weight and bias any number of times, in reverse and in forward mode. The
+    same input gives the same bits, whatever the number of threads.
     """
     silu = is_silu(activation)
-    if _is_compiling() or _transforms_active():
-        return _forward(x, weight, bias, None, None, None, silu, False)[0]
     try:
+        if _is_compiling() or _transforms_active() or _levels._current_level >= 0:
+            return _forward(x, weight, bias, None, None, None, silu, False)[0]
         if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
-            return _ops.apply_plain(x, weight, bias, silu)
+            return _ops.Plain.apply(x, weight, bias, silu)
         return _ops.forward_plain_fast(x, weight, bias, silu)
-    except RuntimeError as error:
-        raise translated(error) from None
+    except FAILURES as error:
+        raise translated(error, x=x, weight=weight, bias=bias) from None
 
 
 def causal_conv1d_fn(
@@ -97,6 +108,9 @@ def causal_conv1d_fn(
         final_states_out: (batch, dim, width - 1): is written with them and returned; may be
             ``initial_states``. Ignored without ``return_final_states``.
 
+    A string as the fourth or fifth argument is ``activation``, which had these places in versions
+    1.0 and 1.1 of the ``causal-conv1d`` package.
+
     Returns:
         out as of :func:`causal_conv1d`, or (out, final_states).
 
@@ -104,18 +118,23 @@ def causal_conv1d_fn(
         AssertionError: ``seq_idx`` with ``return_final_states``.
         ValueError, NotImplementedError: as :func:`causal_conv1d`.
 
-    Differentiable in x, weight, bias and initial_states, through both results.
+    Differentiable in x, weight, bias and initial_states, through both results, in both modes.
     """
     if seq_idx is None and initial_states is None and not return_final_states:
         return causal_conv1d(x, weight, bias, activation)
-    if seq_idx is not None and return_final_states:
-        raise AssertionError(
-            "seq_idx excludes return_final_states: causal_conv1d_varlen_fn returns them"
+    seq_idx, activation = moved_activation(seq_idx, activation)
+    initial_states, activation = moved_activation(initial_states, activation)
+    silu = is_silu(activation)
+    try:
+        _check.final_states(x, weight, seq_idx, return_final_states, final_states_out)
+        return _convolve(
+            x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out, silu
         )
-    return _convolve(
-        x, weight, bias, seq_idx, initial_states, return_final_states, final_states_out,
-        is_silu(activation),
-    )  # fmt: skip
+    except FAILURES as error:
+        raise translated(
+            error, x=x, weight=weight, bias=bias, seq_idx=seq_idx, initial_states=initial_states,
+            final_states_out=final_states_out,
+        ) from None  # fmt: skip
 
 
 def _convolve(
@@ -128,18 +147,8 @@ def _convolve(
     final_states_out: Tensor | None,
     silu: bool,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    if return_final_states and final_states_out is not None and x.dim() == weight.dim() + 1 == 3:
-        shape = (x.shape[0], x.shape[1], weight.shape[1] - 1)
-        given = (tuple(final_states_out.shape), final_states_out.dtype, final_states_out.device)
-        if given != (shape, x.dtype, x.device):
-            raise ValueError(
-                f"Expected final_states_out (batch, dim, width - 1) = {shape} of {x.dtype} on "
-                f"{x.device}, got {given}, which does not match"
-            )
-        # The compiler cannot follow this one; copy_ below refuses such a tensor too.
-        if not _is_compiling() and torch._debug_has_internal_overlap(final_states_out) == 1:
-            raise ValueError("Expected final_states_out without elements that share memory")
-        if initial_states is not None and _needs_grad(x, weight, bias, initial_states):
+    if return_final_states and final_states_out is not None and initial_states is not None:
+        if _needs_grad(x, weight, bias, initial_states):
             initial_states = initial_states.clone()  # the backward needs it, out may overwrite it
     out, final_states = _forward(
         x, weight, bias, seq_idx, None, initial_states, silu, return_final_states
@@ -182,8 +191,11 @@ def causal_conv1d_fwd(
 
     Shapes, dtypes, result and errors as there; ``silu_activation`` turns SiLU on.
     """
-    weight = weight.to(x.dtype)
-    bias = None if bias is None else bias.to(x.dtype)
+    try:
+        weight = weight.to(x.dtype)
+        bias = None if bias is None else bias.to(x.dtype)
+    except FAILURES as error:
+        raise translated(error, x=x, weight=weight, bias=bias) from None
     return causal_conv1d(x, weight, bias, "silu" if silu_activation else None)
 
 
@@ -202,7 +214,8 @@ def causal_conv1d_varlen_fn(
         x: (1, dim, total) or (total, dim).
         weight, bias, activation: as for :func:`causal_conv1d`.
         cu_seqlens: (N + 1,), int32 or int64: sequence n is [cu_seqlens[n], cu_seqlens[n+1]).
-            Begins with 0, never falls, ends with total; a sequence may be empty.
+            Begins with 0, never falls, ends with total or less; a sequence may be empty. What comes
+            after the last sequence is padding: out is 0 there and nothing flows back.
         initial_states: (N, dim, width - 1), dtype of x, oldest first: the columns before each.
         return_final_states: also return the last width - 1 columns of each sequence, counted on
             into its initial state (or 0) where it is shorter.
@@ -214,15 +227,21 @@ def causal_conv1d_varlen_fn(
         ValueError: a shape, dtype, device or element of cu_seqlens does not fit.
         NotImplementedError: another activation.
 
-    Differentiable in x, weight, bias and initial_states, through both results.
+    Differentiable in x, weight, bias and initial_states, through both results, in both modes.
     """
     silu = is_silu(activation)
     if cu_seqlens is None:
         raise ValueError("Expected cu_seqlens, a 1D tensor of sequences + 1 elements, got None")
-    packed = x.T[None] if x.dim() == 2 else x
-    out, final_states = _forward(
-        packed, weight, bias, None, cu_seqlens, initial_states, silu, return_final_states
-    )
+    try:
+        packed = x.T[None] if x.dim() == 2 else x
+        out, final_states = _forward(
+            packed, weight, bias, None, cu_seqlens, initial_states, silu, return_final_states
+        )
+    except FAILURES as error:
+        raise translated(
+            error, x=x, weight=weight, bias=bias, cu_seqlens=cu_seqlens,
+            initial_states=initial_states,
+        ) from None  # fmt: skip
     if x.dim() == 2:
         out = out[0].T
     return (out, final_states) if return_final_states else out
@@ -242,7 +261,8 @@ def causal_conv1d_update(
     Args:
         x: (batch, dim) or (batch, dim, seqlen).
         conv_state: (batch, dim, state_len), dtype of x, state_len >= width - 1, newest last, any
-            strides: is updated in place, to the last state_len columns of itself followed by x.
+            strides, also a view of a larger cache: is updated in place, to the last state_len
+            columns of itself followed by x.
         weight, bias, activation: as for :func:`causal_conv1d`.
         cache_seqlens: (batch,), int32 or int64: the state is a ring; x goes to positions
             cache_seqlens and on, modulo state_len, and its history lies before them.
@@ -255,27 +275,36 @@ def causal_conv1d_update(
         out, of x's shape and dtype.
 
     Raises:
-        ValueError: a shape, dtype, device or index does not fit.
-        NotImplementedError: another activation.
+        ValueError: a shape, dtype, device or index does not fit; where gradients are enabled, a
+            conv_state that is a leaf and requires one, or requires one as a ring or pool.
+        NotImplementedError: another activation; a tensor with a forward-mode tangent.
 
-    Differentiable in x, weight and bias, the stored history counting as a constant.
+    Differentiable in x, weight and bias. The stored history counts as a constant, unless conv_state
+    requires a gradient: then the new state depends on x and the old one, as after ``copy_``.
     """
     silu = is_silu(activation)
-    if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
-        return _update_with_grad(
-            x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
-        )
-    if _is_compiling():
-        return _ops.update(x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices)
     try:
+        if _levels._current_level >= 0:
+            _check.tangents(x=x, conv_state=conv_state, weight=weight, bias=bias)
+        if _is_grad_enabled() and _needs_grad(x, conv_state, weight, bias):
+            return _update_with_grad(
+                x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
+            )
+        if _is_compiling():
+            return _ops.update_traced(
+                x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
+            )
         if cache_seqlens is None and conv_state_indices is None:
             out = _ops.update_plain_fast(x, conv_state, weight, bias, silu)
         else:
             out = _ops.update_fast(
                 x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
             )
-    except RuntimeError as error:
-        raise translated(error) from None
+    except FAILURES as error:
+        raise translated(
+            error, x=x, conv_state=conv_state, weight=weight, bias=bias,
+            cache_seqlens=cache_seqlens, conv_state_indices=conv_state_indices,
+        ) from None  # fmt: skip
     try:
         _increment_version((conv_state,))  # a backward that saved the old state then says so
     except RuntimeError:
@@ -294,10 +323,14 @@ def _update_with_grad(
     conv_state_indices: Tensor | None,
 ) -> Tensor:
     """The update moves the state; out comes from the forward, over the history as it was."""
-    before = _history(conv_state.detach(), weight.shape[-1], cache_seqlens, conv_state_indices)
+    through_state = conv_state.requires_grad
+    if through_state:
+        _check.state_with_grad(conv_state, cache_seqlens, conv_state_indices)
+    before = history(conv_state, weight.shape[-1], cache_seqlens, conv_state_indices)
+    moved = conv_state.detach()
     with torch.no_grad():
         causal_conv1d_update(
-            x.detach(), conv_state.detach(), weight.detach(),
+            x.detach(), moved.clone() if through_state else moved, weight.detach(),
             None if bias is None else bias.detach(), "silu" if silu else None,
             cache_seqlens, conv_state_indices,
         )  # fmt: skip
@@ -310,36 +343,10 @@ def _update_with_grad(
         live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
         seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])
     out, _ = _forward(columns, weight, bias, seq_idx, None, before, silu, False)
+    if through_state:
+        both = torch.cat([conv_state, columns], dim=2)
+        conv_state.copy_(both.narrow(2, columns.shape[2], conv_state.shape[2]))
     return out[..., 0] if x.dim() == 2 else out
-
-
-def _history(
-    conv_state: Tensor,
-    width: int,
-    cache_seqlens: Tensor | None,
-    conv_state_indices: Tensor | None,
-) -> Tensor | None:
-    """The width - 1 columns that come before x in every row of an update, or None if the arguments
-    are bad: the update itself says how."""
-    indices = [i for i in (cache_seqlens, conv_state_indices) if i is not None]
-    if conv_state.dim() != 3 or conv_state.shape[2] < width - 1:
-        return None
-    if any(i.dim() != 1 or i.is_floating_point() or i.shape != indices[0].shape for i in indices):
-        return None
-    pool, dim, state_len = conv_state.shape
-    if pool == 0 and conv_state_indices is not None:  # padding only
-        return conv_state.new_zeros(conv_state_indices.shape[0], dim, width - 1)
-    columns = torch.arange(state_len - (width - 1), state_len, device=conv_state.device)
-    if cache_seqlens is not None:
-        columns = (cache_seqlens[:, None] + columns - state_len) % max(state_len, 1)
-    rows = torch.arange(pool, device=conv_state.device)
-    if conv_state_indices is not None:
-        rows = conv_state_indices.clamp(0, pool - 1)
-    if cache_seqlens is not None and cache_seqlens.shape != rows.shape:
-        return None
-    if cache_seqlens is None:
-        return conv_state[:, :, state_len - (width - 1) :][rows]
-    return conv_state[rows[:, None], :, columns].movedim(1, 2)
 
 
 def causal_conv1d_varlen_states(x: Tensor, cu_seqlens: Tensor, state_len: int) -> Tensor:
@@ -347,7 +354,7 @@ def causal_conv1d_varlen_states(x: Tensor, cu_seqlens: Tensor, state_len: int) -
 
     Args:
         x: (total, dim), float32, float16, bfloat16 or float64, any strides.
-        cu_seqlens: (N + 1,), as for :func:`causal_conv1d_varlen_fn`.
+        cu_seqlens: (N + 1,), as for :func:`causal_conv1d_varlen_fn`; padding is in no state.
         state_len: columns of a state.
 
     Returns:
@@ -360,5 +367,5 @@ def causal_conv1d_varlen_states(x: Tensor, cu_seqlens: Tensor, state_len: int) -
         return _ops.varlen_states(x, cu_seqlens, state_len)
     try:
         return _ops.varlen_states(x, cu_seqlens, state_len)
-    except RuntimeError as error:
-        raise translated(error) from None
+    except FAILURES as error:
+        raise translated(error, x=x, cu_seqlens=cu_seqlens) from None

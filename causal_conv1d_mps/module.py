@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from . import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
+from . import _check, causal_conv1d, causal_conv1d_fn, causal_conv1d_update
 from .reference import is_silu
+
+
+def _squeeze_weight(_: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Makes (dim, width) of the (dim, 1, width) that nn.Conv1d saves, also under parametrizations.
+
+    Not a method, nor a closure: hooks are copied and pickled with their module.
+    """
+    names = (f"{prefix}weight", f"{prefix}parametrizations.weight.")
+    for name, value in state_dict.items():
+        if name.startswith(names) and value.dim() == 3 and value.shape[1] == 1:
+            state_dict[name] = value.squeeze(1)
 
 
 class CausalConv1d(nn.Module):
@@ -24,7 +37,9 @@ class CausalConv1d(nn.Module):
     restore it, move it like any tensor. It is no parameter or buffer and in no state_dict.
 
     Parameters are ``weight`` (dim, width) and ``bias``
-    (dim,) or None, initialised as ``nn.Conv1d(dim, dim, width, groups=dim)`` would.
+    (dim,) or None, initialised as ``nn.Conv1d(dim, dim, width, groups=dim)`` would. What that layer
+    saves, a weight (dim, 1, width), loads here; the way back is
+    ``conv.load_state_dict({**layer.state_dict(), "weight": layer.weight[:, None]})``.
     """
 
     def __init__(
@@ -44,6 +59,7 @@ class CausalConv1d(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
         self.state: Tensor | None = None
+        self.register_load_state_dict_pre_hook(_squeeze_weight)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -66,9 +82,14 @@ class CausalConv1d(nn.Module):
         The outputs of any chunks of a stream, one after the other, are the output for the whole:
         without SiLU and in float32 to the bit. History counts as a constant in gradients.
         """
+        _check.tensors(x=x)
         state = self.state
         if state is None:
             state = x.new_zeros(x.shape[0], self.dim, self.width)
+        elif not torch.compiler.is_compiling() and (
+            state.is_inference() and not torch.is_inference_mode_enabled()
+        ):
+            state = state.clone()  # one of inference mode cannot be changed outside of it
         if x.dim() == 2 or x.shape[2] == 1:
             out = causal_conv1d_update(x, state, self.weight, self.bias, self.activation)
         else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from . import causal_conv1d_fn, causal_conv1d_update, causal_conv1d_varlen_fn
+from . import _check, causal_conv1d_fn, causal_conv1d_update, causal_conv1d_varlen_fn
 
 __all__ = ["causal_conv1d_decode", "causal_conv1d_prefill"]
 
@@ -51,6 +51,10 @@ def causal_conv1d_prefill(
         ValueError, IndexError: a shape, dtype, device or slot does not fit.
         NotImplementedError: another activation.
     """
+    _check.tensors(
+        x=x, weight=weight, bias=bias, conv_states=conv_states, query_start_loc=query_start_loc,
+        cache_indices=cache_indices, has_initial_state=has_initial_state,
+    )  # fmt: skip
     width = weight.shape[1]
     batch = x.shape[0] if query_start_loc is None else query_start_loc.shape[0] - 1
     slots, live = _slots(cache_indices, batch, pad_slot_id, conv_states)
@@ -100,6 +104,11 @@ def causal_conv1d_decode(
         ValueError, IndexError: a shape, dtype, device or slot does not fit.
         NotImplementedError: another activation.
     """
+    _check.tensors(
+        x=x, conv_state=conv_state, weight=weight, bias=bias,
+        conv_state_indices=conv_state_indices, num_accepted_tokens=num_accepted_tokens,
+        query_start_loc=query_start_loc,
+    )  # fmt: skip
     width = weight.shape[1]
     if num_accepted_tokens is not None and width < 2:
         raise ValueError("Expected weight (dim, width) with width >= 2 for drafts, got 1")

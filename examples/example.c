@@ -53,7 +53,7 @@ int main(void)
     float weight[DIM * WIDTH] = {0.25f, 0.25f, 0.25f, 0.25f, 4, 3, 2, 1}; /* mean; echo */
     float dout[BATCH * DIM * SEQLEN], out[BATCH * DIM * SEQLEN], dx[BATCH * DIM * SEQLEN];
     float dweight[DIM * WIDTH];
-    causal_conv1d_error error;
+    causal_conv1d_error error = {""};
 
     /* What is left out is absent: no bias here.  NULL stands for "on this thread". */
     expect(causal_conv1d_forward(

@@ -67,8 +67,12 @@ typedef enum causal_conv1d_device {
 
 /* A view of memory that the caller owns.  {0} is an absent tensor.  Element (i,j,k) lies at
  * data + (i*stride[0] + j*stride[1] + k*stride[2]) elements; strides may have any value, 0 and
- * negative ones too (an output must not overlap itself), and data any alignment that is a
- * multiple of the element size. */
+ * negative ones too, and data any alignment that is a multiple of the element size.  The stride of
+ * a dimension of one element means nothing.
+ *
+ * An element of an output must share no byte with another one, nor with an element of another
+ * argument.  Slices of one memory that interleave are fine.  Where strides are so entangled that
+ * some thousand steps do not show whether they do, the output is refused. */
 typedef struct causal_conv1d_tensor {
     void *data;
     causal_conv1d_dtype dtype;
@@ -77,7 +81,7 @@ typedef struct causal_conv1d_tensor {
     int32_t ndim;
     int64_t size[3];
     int64_t stride[3];
-    void *handle; /* PyTorch's AtenTensorHandle of it, on a GPU; else NULL */
+    void *handle; /* PyTorch's AtenTensorHandle of it, which a GPU needs; else NULL */
 } causal_conv1d_tensor;
 
 /* B batch, D channels, T time, W width.  weight and bias may have any of the four floating-point
@@ -86,8 +90,9 @@ typedef struct causal_conv1d_tensor {
  * seq_idx: a tap counts only where its id equals the id at t; columns before t = 0 carry the id at
  * t = 0.  Where the id is negative (padding) out is 0 and nothing flows back.
  *
- * cu_seqlens: x has B = 1 and holds N sequences end to end, [cu_seqlens[n], cu_seqlens[n+1]) each;
- * cu_seqlens[0] = 0, cu_seqlens[N] = T, none falls.  States then have N for B.
+ * cu_seqlens: x has B = 1 and holds N >= 0 sequences end to end, [cu_seqlens[n], cu_seqlens[n+1])
+ * each; cu_seqlens[0] = 0, cu_seqlens[N] <= T, none falls.  States then have N for B.  What comes
+ * after the last sequence is padding: out is 0 there and nothing flows back.
  *
  * final_states: the last W-1 columns of initial_states (or 0) followed by x, oldest first. */
 typedef struct causal_conv1d_forward_args {

@@ -1,11 +1,14 @@
 /* The entry points of the public interface: check, choose the device, run. */
 #include "../include/causal_conv1d.h"
 
-#include "check.h"
-#include "cpu/dtype.h"
+#include "check/check.h"
+#include "core/error.h"
+#include "core/libtorch.h"
+#include "core/tensor.h"
 #include "cpu/features.h"
 #include "cpu/kernels.h"
-#include "gpu/gpu.h"
+#include "gpu/plan.h"
+#include "run.h"
 
 /* Sets the message of a status that came without one. */
 static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_error *error)
@@ -22,63 +25,110 @@ static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
     return NULL;
 }
 
-/* Whether writing out past the caches pays: an ordinary write first reads the old line.  Measured
- * with a reader of out after it: from 32 MB on by a quarter, unless the pages are new, which the
- * system has just cleared; below, the reader loses more. */
-static bool is_streamed(const causal_conv1d_tensor *out, bool fresh)
+/* Strides of a dimension without a second element mean nothing, nor do all, and data, in a tensor
+ * without any: become such that every sum and product of them is defined. */
+static inline void normalise(causal_conv1d_tensor *t)
 {
-    double bytes = (double)cc1d_dtype_size(out->dtype);
-    for (int i = 0; i < out->ndim; i++) bytes *= (double)out->size[i];
-    return !fresh && bytes >= (double)(32 << 20);
+    static char nothing[8];
+    bool empty = false;
+    if (!cc1d_present(t)) return;
+    for (int i = 0; i < t->ndim; i++) {
+        if (t->size[i] == 1) t->stride[i] = 1;
+        empty |= t->size[i] == 0;
+    }
+    if (!empty) return;
+    for (int i = 0; i < t->ndim; i++) t->stride[i] = 0;
+    if (!t->data) t->data = nothing;
 }
 
-causal_conv1d_status cc1d_forward(const causal_conv1d_forward_args *args, bool fresh_out,
-                                  const causal_conv1d_threads *threads, causal_conv1d_error *error)
+/* Whether writing out past the caches pays: an ordinary write first reads the old line.  Measured
+ * with a reader of out after it: from CC1D_LARGE on by a quarter, unless the pages are new, which
+ * the system has just cleared; below, the reader loses more. */
+static bool is_streamed(const causal_conv1d_tensor *out, bool fresh)
+{
+    return !fresh && cc1d_bytes(out) >= CC1D_LARGE;
+}
+
+causal_conv1d_status cc1d_forward(causal_conv1d_forward_args *args, bool fresh_out,
+                                  const cc1d_lent *lent, causal_conv1d_error *error)
 {
     const cc1d_gpu *gpu = gpu_of(&args->x);
+    normalise(&args->x);
+    normalise(&args->weight);
+    normalise(&args->bias);
+    normalise(&args->seq_idx);
+    normalise(&args->cu_seqlens);
+    normalise(&args->initial_states);
+    normalise(&args->out);
+    normalise(&args->final_states);
     if (gpu) return cc1d_gpu_forward(gpu, args, error);
     const bool stream = is_streamed(&args->out, fresh_out);
-    return done(cc1d_cpu_forward(cc1d_best_isa(), args, stream, threads), error);
+    return done(cc1d_cpu_forward(cc1d_best_isa(), args, stream, lent->threads), error);
 }
 
 causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *args,
                                            const causal_conv1d_threads *threads,
                                            causal_conv1d_error *error)
 {
+    const cc1d_lent lent = {threads, &cc1d_torch_workspace};
     causal_conv1d_status status = cc1d_check_forward(args, error);
-    return status ? status : cc1d_forward(args, false, threads, error);
+    causal_conv1d_forward_args a = *args;
+    return status ? status : cc1d_forward(&a, false, &lent, error);
 }
 
-causal_conv1d_status cc1d_backward(const causal_conv1d_backward_args *args,
-                                   const causal_conv1d_threads *threads, causal_conv1d_error *error)
+causal_conv1d_status cc1d_backward(causal_conv1d_backward_args *args, const cc1d_lent *lent,
+                                   causal_conv1d_error *error)
 {
     const cc1d_gpu *gpu = gpu_of(&args->x);
-    if (gpu) return cc1d_gpu_backward(gpu, args, error);
-    return done(cc1d_cpu_backward(cc1d_best_isa(), args, threads), error);
+    normalise(&args->x);
+    normalise(&args->weight);
+    normalise(&args->bias);
+    normalise(&args->seq_idx);
+    normalise(&args->cu_seqlens);
+    normalise(&args->initial_states);
+    normalise(&args->dout);
+    normalise(&args->dfinal_states);
+    normalise(&args->dx);
+    normalise(&args->dweight);
+    normalise(&args->dbias);
+    normalise(&args->dinitial_states);
+    if (gpu) return cc1d_gpu_backward(gpu, args, lent->workspace, error);
+    return done(cc1d_cpu_backward(cc1d_best_isa(), args, lent->threads), error);
 }
 
 causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *args,
                                             const causal_conv1d_threads *threads,
                                             causal_conv1d_error *error)
 {
+    const cc1d_lent lent = {threads, &cc1d_torch_workspace};
     causal_conv1d_status status = cc1d_check_backward(args, error);
-    return status ? status : cc1d_backward(args, threads, error);
+    causal_conv1d_backward_args a = *args;
+    return status ? status : cc1d_backward(&a, &lent, error);
 }
 
-causal_conv1d_status cc1d_update(const causal_conv1d_update_args *args,
-                                 const causal_conv1d_threads *threads, causal_conv1d_error *error)
+causal_conv1d_status cc1d_update(causal_conv1d_update_args *args, const cc1d_lent *lent,
+                                 causal_conv1d_error *error)
 {
     const cc1d_gpu *gpu = gpu_of(&args->x);
+    normalise(&args->x);
+    normalise(&args->conv_state);
+    normalise(&args->weight);
+    normalise(&args->bias);
+    normalise(&args->cache_seqlens);
+    normalise(&args->conv_state_indices);
+    normalise(&args->out);
     if (gpu) return cc1d_gpu_update(gpu, args, error);
-    return done(cc1d_cpu_update(cc1d_best_isa(), args, threads), error);
+    return done(cc1d_cpu_update(cc1d_best_isa(), args, lent->threads), error);
 }
 
 causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
                                           const causal_conv1d_threads *threads,
                                           causal_conv1d_error *error)
 {
+    const cc1d_lent lent = {threads, &cc1d_torch_workspace};
     causal_conv1d_status status = cc1d_check_update(args, error);
-    return status ? status : cc1d_update(args, threads, error);
+    causal_conv1d_update_args a = *args;
+    return status ? status : cc1d_update(&a, &lent, error);
 }
 
 causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,
@@ -87,9 +137,13 @@ causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_stat
 {
     causal_conv1d_status status = cc1d_check_varlen_states(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
-    const cc1d_gpu *gpu = gpu_of(&args->x);
-    if (gpu) return cc1d_gpu_varlen_states(gpu, args, error);
-    cc1d_cpu_varlen_states(args, threads);
+    causal_conv1d_varlen_states_args a = *args;
+    const cc1d_gpu *gpu = gpu_of(&a.x);
+    normalise(&a.x);
+    normalise(&a.cu_seqlens);
+    normalise(&a.states);
+    if (gpu) return cc1d_gpu_varlen_states(gpu, &a, error);
+    cc1d_cpu_varlen_states(&a, threads);
     return CAUSAL_CONV1D_OK;
 }
 

@@ -24,7 +24,7 @@ import torch, causal_conv1d_mps as c
 assert c.native_error is None, c.native_error
 from test_errors import BAD, B, W, X
 assert c.__file__.startswith(sys.argv[2])
-backward = torch.ops.causal_conv1d_mps.backward_no_grad
+backward = torch.ops.causal_conv1d_mps.backward
 for _ in range(int(sys.argv[1])):
     c.causal_conv1d(X, W, B, "silu")
     backward(X.mT.contiguous().mT, X[:, :, :2], X, W, B, None, None, X[:, :, 2:4], True)
@@ -65,7 +65,8 @@ def leaked(rounds: int, package: Path) -> int:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / "causal_conv1d_mps"
-        shutil.copytree(ROOT / "causal_conv1d_mps", package)
+        ignored = shutil.ignore_patterns("__pycache__")  # where other processes write
+        shutil.copytree(ROOT / "causal_conv1d_mps", package, ignore=ignored)
         shutil.copy(sys.argv[1], package / "libcausal_conv1d.so")
         before, after = leaked(0, Path(folder)), leaked(ROUNDS, Path(folder))
     print(f"{before} allocations left after no call, {after} after {ROUNDS} rounds of calls")

@@ -17,10 +17,12 @@ class Device:
     ``emulated``: CPU tensors are served by the GPU kernels on an emulator, so that the rules of
     a GPU hold: no float64 x, and no check of cu_seqlens' and conv_state_indices' values, which
     would make the host wait for the device.
+    ``fallback``: plain PyTorch serves in place of the C library; its bits are not promised.
     """
 
     name: str = "cpu"
     emulated: bool = False
+    fallback: bool = False
 
     @property
     def is_gpu(self):
@@ -69,6 +71,12 @@ def on_cpu(value):
     if isinstance(value, (list, tuple)):
         return [on_cpu(v) for v in value]
     return value.detach().cpu() if isinstance(value, torch.Tensor) else value
+
+
+def assert_same(actual, expected):
+    """Tensors or lists of them: to the bit, or nearly where plain PyTorch serves."""
+    tolerance = 1e-5 if DEVICE.fallback else 0
+    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def assert_forward(out, x, *arguments, **sequences):

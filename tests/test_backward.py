@@ -106,6 +106,7 @@ def test_empty(shape):
     assert torch.equal(bias.grad, torch.zeros_like(bias))
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
     "shape", DEVICE.affordable((2, 40, 3000), (1, 1000, 300), (2, 5, 20000), (300, 8, 40))

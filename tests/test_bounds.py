@@ -7,7 +7,7 @@ import torch
 from numerics import assert_forward, make, parameters
 
 from causal_conv1d_mps import causal_conv1d
-from causal_conv1d_mps.bounds import worst
+from causal_conv1d_mps.bounds import backward_errors, worst
 
 pytestmark = pytest.mark.cpu_only
 
@@ -43,3 +43,21 @@ def test_a_wrong_tap_is_noticed():
     assert_forward(causal_conv1d(x, weight, bias), x, weight, bias)
     with pytest.raises(AssertionError, match="tolerances"):
         assert_forward(causal_conv1d(x, wrong, bias), x, weight, bias)
+
+
+@pytest.mark.parametrize("activation", [None, "silu"])
+def test_a_missing_term_of_a_sum_over_time_is_noticed(activation):
+    """Of 8192 terms of one sign, which the channels-last kernels add up one after the other."""
+    x, (weight, bias) = make(1, 8192, 8).abs().transpose(1, 2), parameters(8, 4)
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    dout = make(1, 8192, 8).abs().transpose(1, 2)
+
+    def errors(given):
+        grads = torch.autograd.grad(causal_conv1d(*inputs, activation), inputs, given)
+        return backward_errors(grads, dout, *inputs, activation)
+
+    assert max(errors(dout)) <= 0.5
+    without = dout.clone()
+    without[:, 3, dout[0, 3].argmax()] = 0
+    dx, dweight, dbias = errors(without)
+    assert dx > 1 and dweight > 1 and dbias > 1

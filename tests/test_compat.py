@@ -1,12 +1,15 @@
 """The import name ``causal_conv1d``: its modules, the call sites of mamba-ssm and fla, installing,
 and plain PyTorch where the C library is missing."""
 
+import base64
+import hashlib
 import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,8 +18,8 @@ import torch.nn.functional as F
 
 import causal_conv1d_mps
 from causal_conv1d_mps import _library, fallback, functional
+from causal_conv1d_mps.compat import causal_conv1d_cuda, causal_conv1d_varlen, cpp_functions
 from causal_conv1d_mps.compat import causal_conv1d_interface as interface
-from causal_conv1d_mps.compat import causal_conv1d_varlen, cpp_functions
 
 pytestmark = pytest.mark.cpu_only
 ROOT = Path(__file__).parent.parent
@@ -39,7 +42,9 @@ def python(code, *path, check=True, **environment):
 @pytest.fixture
 def installed(tmp_path):
     """A copy of the package, and of its library."""
-    shutil.copytree(PACKAGE, tmp_path / "causal_conv1d_mps", ignore=shutil.ignore_patterns("*.so"))
+    # Other processes may write to __pycache__ meanwhile.
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(PACKAGE, tmp_path / "causal_conv1d_mps", ignore=ignored)
     shutil.copy(_library.library._name, tmp_path / "causal_conv1d_mps")
     return tmp_path
 
@@ -57,15 +62,31 @@ from causal_conv1d.causal_conv1d_interface import CausalConv1dFn, causal_conv1d_
 import causal_conv1d.causal_conv1d_interface as interface
 assert interface.causal_conv1d_fn is causal_conv1d_fn_cuda
 assert __version__ == "1.7.0"
+# Older ones: mamba-ssm up to 2.2, Vision Mamba, and what takes names from modules that had them.
+import causal_conv1d_cuda, causal_conv1d
+assert interface.causal_conv1d_bwd_function is causal_conv1d_bwd_function
+assert interface.causal_conv1d_fwd_function is causal_conv1d_fwd_function
+assert interface.causal_conv1d_update_function is causal_conv1d_update_function
+for name in "fwd", "bwd", "update":
+    name = f"causal_conv1d_{name}"
+    assert getattr(causal_conv1d_cuda, name) is getattr(interface.causal_conv1d_cuda, name)
+"""
+# The modules as attributes, in a process that has imported the package alone.
+ATTRIBUTES = """
+import causal_conv1d
+causal_conv1d.causal_conv1d_interface.causal_conv1d_cuda.causal_conv1d_bwd
+causal_conv1d.causal_conv1d_varlen.causal_conv1d_varlen_states
+causal_conv1d.cpp_functions.causal_conv1d_update_function
 """
 
 
 @pytest.mark.parametrize("way", ["install", "distribution"])
 def test_imports_of_others(installed, way):
-    if way == "install":
-        python("import causal_conv1d_mps; causal_conv1d_mps.install()" + IMPORTS, installed)
-    else:
-        python(IMPORTS, installed, ROOT / "compat")
+    for code in (IMPORTS, ATTRIBUTES):
+        if way == "install":
+            python("import causal_conv1d_mps; causal_conv1d_mps.install()" + code, installed)
+        else:
+            python(code, installed, ROOT / "compat")
 
 
 def test_signatures_are_those_of_1_7_0():
@@ -276,6 +297,174 @@ def test_context_parallel_convolution_of_fla():
     close(y, torch.cat([first[..., 3:], second], dim=2))
 
 
+# --- Older clients ----------------------------------------------------------------------------
+
+# What causal_conv1d_cuda took after (x, weight, bias) and (x, weight, bias, dout), by version.
+GENERATIONS = {
+    "1.0": (lambda seq_idx: [True], lambda seq_idx, dx: [dx, True]),
+    "1.1": (lambda seq_idx: [seq_idx, True], lambda seq_idx, dx: [seq_idx, dx, True]),
+    "1.2": (
+        lambda seq_idx: [seq_idx, None, None, True],
+        lambda seq_idx, dx: [seq_idx, None, None, dx, False, True],
+    ),
+}
+
+
+def inner_function(generation):
+    """mamba-ssm's MambaInnerFn as it calls the convolution: x and dx are halves of xz and dxz, the
+    output is computed anew in the backward, whose gradient lies with the time second."""
+    forward_arguments, backward_arguments = GENERATIONS[generation]
+
+    class Inner(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, xz, weight, bias, seq_idx):
+            x, z = xz.chunk(2, dim=1)
+            ctx.save_for_backward(xz, weight, bias, seq_idx)
+            arguments = forward_arguments(seq_idx)
+            return z * causal_conv1d_cuda.causal_conv1d_fwd(x, weight, bias, *arguments)
+
+        @staticmethod
+        def backward(ctx, dout):
+            xz, weight, bias, seq_idx = ctx.saved_tensors
+            x, z = xz.chunk(2, dim=1)
+            out = causal_conv1d_cuda.causal_conv1d_fwd(x, weight, bias, *forward_arguments(seq_idx))
+            dxz = torch.empty_like(xz)
+            dx, dz = dxz.chunk(2, dim=1)
+            dz.copy_(out * dout)
+            dconv = torch.empty(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1)
+            dconv.copy_(z * dout)
+            results = causal_conv1d_cuda.causal_conv1d_bwd(
+                x, weight, bias, dconv, *backward_arguments(seq_idx, dx)
+            )
+            assert len(results) == (4 if generation == "1.2" else 3)
+            assert results[0].data_ptr() == dxz.data_ptr()
+            return dxz, results[1], results[2], None
+
+    return Inner.apply
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(
+    ("generation", "has_seq_idx"),
+    [("1.0", False), ("1.1", False), ("1.1", True), ("1.2", False), ("1.2", True)],
+)
+def test_inner_function_of_each_generation(generation, has_seq_idx, has_bias):
+    seq_idx = None
+    if has_seq_idx:
+        seq_idx = torch.tensor([[0] * 5 + [1] * 12] * 2, dtype=torch.int32)
+    variables = leaves(torch.randn(2, 24, 17), torch.randn(12, 4), torch.randn(12))
+    xz, weight, bias = variables
+    bias = bias if has_bias else None
+    variables = variables[: 2 + has_bias]
+    out = inner_function(generation)(xz, weight, bias, seq_idx)
+    x, z = xz.chunk(2, dim=1)
+    expected = z * reference(x, weight, bias, seq_idx=seq_idx)
+    close(out, expected)
+    dout = torch.randn_like(out)
+    actual = torch.autograd.grad(out, variables, dout)
+    close(actual, torch.autograd.grad(expected, variables, dout), 1e-4)
+
+
+def test_states_of_the_last_generation():
+    """1.2 to 1.5.0: initial states, final states written, and their gradients."""
+    x, weight, bias = torch.randn(2, 6, 9), torch.randn(6, 3), torch.randn(6)
+    states, final_out = torch.randn(2, 6, 2), torch.empty(2, 6, 2)
+    variables = leaves(x, weight, bias, states)
+    results = causal_conv1d_mps.causal_conv1d_ref(*variables, True)
+    out = causal_conv1d_cuda.causal_conv1d_fwd(x, weight, bias, None, states, final_out, False)
+    close((out, final_out), tuple(r.detach() for r in results))
+    dout, dfinal = torch.randn_like(out), torch.randn_like(final_out)
+    found = causal_conv1d_cuda.causal_conv1d_bwd(
+        x, weight, bias, dout, None, states, dfinal, None, True, False
+    )
+    close(found, torch.autograd.grad(results, variables, (dout, dfinal)), 1e-4)
+
+
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_update_of_each_generation(others):
+    """cache_seqlens came with 1.4, conv_state_indices with 1.5."""
+    x, weight, bias = torch.randn(2, 6, 1), torch.randn(6, 4), torch.randn(6)
+    state, cache_seqlens = torch.randn(3, 6, 4), torch.tensor([3, 8], dtype=torch.int32)
+    indices = torch.tensor([2, 0], dtype=torch.int32)
+    if others < 2:
+        state = state[:2].clone()
+    given, expected = [cache_seqlens, indices][:others], state.clone()
+    out = causal_conv1d_cuda.causal_conv1d_update(x, state, weight, bias, True, *given)
+    close(
+        out,
+        causal_conv1d_mps.causal_conv1d_update_ref(x, expected, weight, bias, "silu", *given),
+    )
+    close(state, expected)
+
+
+def test_errors_of_the_extension_module():
+    x, weight = torch.randn(2, 6, 9), torch.randn(6, 3)
+    fwd, bwd = causal_conv1d_cuda.causal_conv1d_fwd, causal_conv1d_cuda.causal_conv1d_bwd
+    for count in (0, 3, 5):
+        with pytest.raises(TypeError, match=f"Expected 4, 5 or 7 arguments, got {3 + count}"):
+            fwd(x, weight, None, *[None] * count)
+    for count in (0, 1, 4, 5, 7):
+        with pytest.raises(TypeError, match=f"Expected 6, 7 or 10 arguments, got {4 + count}"):
+            bwd(x, weight, None, x, *[None] * count)
+    state = torch.zeros(2, 6, 3)
+    for silu in ("relu", None, x):  # never taken for True
+        message = f"Expected silu_activation, a bool, got {type(silu).__name__}"
+        with pytest.raises(TypeError, match=message):
+            fwd(x, weight, None, silu)
+        with pytest.raises(TypeError, match=message):
+            bwd(x, weight, None, x, None, silu)
+        with pytest.raises(TypeError, match=message):
+            causal_conv1d_cuda.causal_conv1d_update(x, state, weight, None, silu)
+    assert (state == 0).all()
+    dx = torch.full((2, 6, 8), 7.0)
+    with pytest.raises(ValueError, match=r"dx .* does not match"):
+        bwd(x, weight, None, x, dx, True)
+    assert (dx == 7).all()
+
+
+@pytest.mark.parametrize("activation", ["silu", "swish"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        causal_conv1d_mps.causal_conv1d_fn,
+        interface.CausalConv1dFn.apply,
+        fallback.causal_conv1d_fn,
+        torch.compile(causal_conv1d_mps.causal_conv1d_fn, fullgraph=True, backend="aot_eager"),
+    ],
+    ids=["function", "apply", "fallback", "compiled"],
+)
+def test_activation_by_position(function, activation):
+    """(x, weight, bias, activation) of 1.0, (x, weight, bias, seq_idx, activation) of 1.1."""
+    variables = leaves(torch.randn(2, 6, 9), torch.randn(6, 3), torch.randn(6))
+    seq_idx = torch.tensor([[0] * 4 + [1] * 5] * 2, dtype=torch.int32)
+    for given in ([activation], [None, activation], [seq_idx, activation]):
+        out = function(*variables, *given)
+        ids = given[0] if len(given) == 2 else None
+        expected = reference(*variables, seq_idx=ids)
+        close(out, expected)
+        dout = torch.randn_like(out)
+        actual = torch.autograd.grad(out, variables, dout)
+        close(actual, torch.autograd.grad(expected, variables, dout), 1e-4)
+    close(function(*variables, None), reference(*variables, activation=None))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        causal_conv1d_mps.causal_conv1d_fn,
+        fallback.causal_conv1d_fn,
+        causal_conv1d_mps.causal_conv1d_ref,
+    ],
+)
+def test_wrong_activation_by_position(function):
+    x, weight, bias = torch.randn(2, 6, 9), torch.randn(6, 3), torch.randn(6)
+    close(function(x, weight, bias, "silu"), reference(x, weight, bias))
+    with pytest.raises(NotImplementedError, match="activation must be None, silu, or swish"):
+        function(x, weight, bias, "relu")
+    with pytest.raises(TypeError, match="activation is given twice: 'silu' by position, and"):
+        function(x, weight, bias, "silu", activation="silu")
+
+
 # --- Installing -------------------------------------------------------------------------------
 
 OTHER = """
@@ -316,6 +505,99 @@ def test_refuses_where_the_other_is_broken(installed, other):
     )
 
 
+def test_refuses_to_shadow_the_extension_module(installed, other):
+    shutil.rmtree(other / "causal_conv1d")
+    (other / "causal_conv1d_cuda.py").write_text("def causal_conv1d_fwd(): ...\n")
+    (other / "client.py").write_text("import causal_conv1d_cuda\n")
+    code = (
+        "import client, causal_conv1d_mps as c\nc.install({})\n"
+        "import causal_conv1d_cuda as m\nprint(m.__name__, client.causal_conv1d_cuda is m)"
+    )
+    refused = python(code.format(""), installed, other, check=False)
+    assert refused.returncode == 1
+    assert re.search(r"causal_conv1d_cuda .*other.* is another package", refused.stderr)
+    forced = python(code.format("force=True"), installed, other)
+    assert forced.stdout.split() == ["causal_conv1d_mps.compat.causal_conv1d_cuda", "True"]
+
+
+# --- The version of causal-conv1d -------------------------------------------------------------
+
+ANSWERS = """
+import importlib.metadata as metadata, sys
+import causal_conv1d_mps as c
+names = "causal-conv1d", "causal_conv1d", "Causal.Conv1D"
+def versions():
+    found = []
+    for name in names:
+        try:
+            found.append(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            found.append(None)
+    return found
+before, finders = versions(), len(sys.meta_path)
+c.install(force=FORCE)
+c.install(force=FORCE)
+assert len(sys.meta_path) == finders + 1
+assert versions() == ["1.7.0"] * 3
+assert metadata.requires("causal-conv1d") is None and not metadata.files("causal-conv1d")
+assert metadata.metadata("causal-conv1d")["Name"] == "causal-conv1d"
+found = metadata.packages_distributions()
+assert "causal-conv1d" in found["causal_conv1d"] and "causal-conv1d" in found["causal_conv1d_cuda"]
+assert not list(metadata.distributions(path=["/nowhere"]))
+try:
+    metadata.version("causal-conv1d-other")
+except metadata.PackageNotFoundError:
+    print(before)
+"""
+
+
+def test_version_after_install(installed, other):
+    assert python("FORCE = False" + ANSWERS, installed).stdout.strip() == "[None, None, None]"
+    # install(force=True) takes the place of another package's metadata as well.
+    (other / "causal_conv1d-1.6.1.dist-info").mkdir()
+    (other / "causal_conv1d-1.6.1.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: causal-conv1d\nVersion: 1.6.1\n"
+    )
+    forced = python("FORCE = True" + ANSWERS, installed, other)
+    assert forced.stdout.strip() == str(["1.6.1"] * 3)
+
+
+def test_version_of_the_distribution(installed, tmp_path):
+    """The wheel of compat/ holds metadata of causal-conv1d that no installer removes alone."""
+    pytest.importorskip("scikit_build_core")
+    shutil.copytree(ROOT / "compat", tmp_path / "sources")
+    build = "import build_backend, sys; print(build_backend.build_wheel(sys.argv[1]))"
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=tmp_path / "sources", check=True
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    assert not list(tmp_path.glob("*.tmp"))
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.testzip() is None
+        (record,) = (name for name in archive.namelist() if name.endswith("/RECORD"))
+        rows = [line.split(",") for line in archive.read(record).decode().splitlines()]
+        assert sorted(row[0] for row in rows) == sorted(archive.namelist())
+        for name, digest, size in rows:
+            if name != record:
+                content = archive.read(name)
+                found = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode()
+                assert (digest, size) == ("sha256=" + found.rstrip("="), str(len(content)))
+    target = tmp_path / "target"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index",
+         "--target", str(target), str(wheel)], check=True,
+    )  # fmt: skip
+    code = (
+        "import importlib.metadata as m\n"
+        "own, ours = m.distribution('causal-conv1d'), m.distribution('causal-conv1d-mps-compat')\n"
+        "print(own.version, own.read_text('INSTALLER'), own.read_text('RECORD'), ours.version)\n"
+        "print(any('causal_conv1d-1.7.0.dist-info/METADATA' in str(f) for f in ours.files))"
+    )
+    expected = "1.7.0 causal-conv1d-mps-compat None 1.7.0 True"
+    assert python(code, installed, target).stdout.split() == expected.split()
+    python(IMPORTS, installed, target)
+
+
 def test_rebinds_what_found_nothing(installed, tmp_path):
     """mamba-ssm's and fla's modules that were imported first and hold None."""
     (tmp_path / "layer.py").write_text(
@@ -324,7 +606,7 @@ def test_rebinds_what_found_nothing(installed, tmp_path):
         "    from causal_conv1d.cpp_functions import causal_conv1d_bwd_function\n"
         "except ImportError:\n"
         "    causal_conv1d_fn = causal_conv1d_update = causal_conv1d_bwd_function = None\n"
-        "causal_conv1d_fn_cuda = None\n"
+        "causal_conv1d_fn_cuda = causal_conv1d_cuda = None\n"
         "causal_conv1d_varlen_states = 'its own'\n"
     )
     code = (
@@ -332,9 +614,10 @@ def test_rebinds_what_found_nothing(installed, tmp_path):
         "assert layer.causal_conv1d_fn is None\n"
         "print(sorted(c.install()), c.install())\n"
         "assert layer.causal_conv1d_fn is layer.causal_conv1d_fn_cuda is c.causal_conv1d_fn\n"
+        "assert layer.causal_conv1d_cuda is sys.modules['causal_conv1d_cuda']\n"
         "assert layer.causal_conv1d_varlen_states == 'its own'\n"
     )
-    names = ["bwd_function", "fn", "fn_cuda", "update"]
+    names = ["bwd_function", "cuda", "fn", "fn_cuda", "update"]
     expected = [f"layer.causal_conv1d_{name}" for name in names]
     assert python(code, installed, tmp_path).stdout.strip() == f"{expected} []"
 

@@ -1,8 +1,12 @@
 """The documentation: its Python runs, and it has every public name."""
 
 import inspect
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from mktestdocs import check_md_file
@@ -10,11 +14,16 @@ from mktestdocs import check_md_file
 import causal_conv1d_mps
 from causal_conv1d_mps import __main__ as command_line
 from causal_conv1d_mps import hub, serving
+from causal_conv1d_mps.bench.show import as_lines
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
+import plots
 
 pytestmark = pytest.mark.cpu_only
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+RESULTS = sorted(plots.RESULTS.glob("*.json"))
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 
 
@@ -87,6 +96,40 @@ def test_every_command_is_documented(word, monkeypatch, capsys):
 
 def test_the_version_has_an_entry():
     assert f"\n## {causal_conv1d_mps.__version__}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\nversion: {causal_conv1d_mps.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_hooks_are_the_commands_of_make_lint():
+    hooks = re.findall(r"entry: \.venv/bin/(.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    recipe = (ROOT / "Makefile").read_text().split("\nlint:")[1].split("\n\n")[0]
+    commands = re.findall(r"^\t\$\(BIN\)/(.*?)(?: \.| \$\$.*)?$", recipe, re.M)
+    assert hooks and hooks == commands
+
+
+def test_every_target_of_the_makefile_is_explained():
+    help = subprocess.check_output(["make", "-s", "help"], cwd=ROOT, text=True)
+    explained = {line.split()[0] for line in help.splitlines()}
+    phony = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert explained == set(phony[1].replace("\\", "").split())
+
+
+def test_the_figure_is_that_of_the_results():
+    assert plots.SPEEDUP.read_text() == plots.speedup(plots.read(sorted(RESULTS)))
+    ElementTree.parse(plots.SPEEDUP)
+
+
+@pytest.mark.parametrize("path", [*RESULTS, *plots.RESULTS.glob("*/*.json")], ids=lambda p: p.name)
+def test_results_have_a_row_a_line(path):
+    text = path.read_text()
+    assert text == as_lines(json.loads(text))
+
+
+def test_every_figure_that_a_page_asks_for_is_drawn(tmp_path):
+    asked = {
+        name for page in PAGES for name in re.findall(r"<!-- figure: (\w+), ", page.read_text())
+    }
+    drawn = {path.name for path in plots.draw(plots.read(RESULTS), tmp_path)}
+    assert drawn == {f"{name}-{theme}.svg" for name in asked for theme in ("light", "dark")}
 
 
 def test_every_page_is_in_the_navigation():

@@ -67,6 +67,7 @@ def chain(x, weight, bias):
     return out.to(x.dtype)
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 11])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -118,6 +119,7 @@ def test_output_has_the_strides_of_empty_like():
         assert out.stride() == torch.empty_like(x).stride(), (x.shape, x.stride())
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", DEVICE.affordable((2, 40, 3000), (1, 1000, 70), (7, 5, 20000)))
 def test_same_bits_whatever_the_threads(shape, layout):

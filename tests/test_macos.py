@@ -88,7 +88,7 @@ def test_functions_that_pytorch_lacks(dylib, compiled):
 
 
 def test_functions_that_nobody_has(dylib):
-    """One more in the list of torch_c.h: the list is read, not a copy of it."""
+    """One more in the list of libtorch.h: the list is read, not a copy of it."""
     header = check_macos.TORCH_HEADER.read_text()
     start = "#define TORCH_FUNCTIONS(X)"
     longer = header.replace(start, f"{start} X(void, torch_of_tomorrow, (int, void *))")

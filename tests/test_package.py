@@ -44,7 +44,7 @@ def test_c_suite(compiler):
 
 def test_prototypes_are_those_of_pytorch():
     include = Path(torch.__file__).parent / "include"
-    run("c++", "-std=c++20", "-fsyntax-only", f"-I{include}", "tests/torch_c_abi.cpp")
+    run("c++", "-std=c++20", "-fsyntax-only", f"-I{include}", "tests/libtorch_abi.cpp")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +128,7 @@ ONE_WIDTH = "-DCC1D_WIDTHS(X)=X(4)"
 
 def test_plain_cc_builds_the_library(tmp_path):
     library = tmp_path / "libcausal_conv1d.so"
+    run("make", "src/gpu/source.c")
     sources = sorted(map(str, [*ROOT.glob("src/*.c"), *ROOT.glob("src/*/*.c")]))
     run("cc", ONE_WIDTH, "-O1", "-shared", "-fPIC", *sources, "-lm", "-o", str(library))
     version = ctypes.CDLL(str(library)).causal_conv1d_version

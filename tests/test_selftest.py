@@ -30,13 +30,14 @@ def test_page(capsys):
     assert "WRONG" not in page and "NO" not in page.split("right\n")[-1]
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize(
     ("op", "wrong"),
     [
         ("forward_plain_fast", {"forward"}),
-        ("forward_no_grad", {"forward, seq_idx", "forward, states", "forward, packed"}),
+        ("forward", {"forward, seq_idx", "forward, states", "forward, packed"}),
         ("backward_plain_fast", {"backward"}),
-        ("backward_no_grad", {f"backward, {kind}" for kind in ("seq_idx", "states", "packed")}),
+        ("backward", {f"backward, {kind}" for kind in ("seq_idx", "states", "packed")}),
         ("update_plain_fast", {"update, plain"}),
         ("update_fast", {"update, ring", "update, indices"}),
         ("varlen_states", {"varlen states"}),
@@ -55,6 +56,7 @@ def test_a_wrong_operation_is_found(monkeypatch, capsys, op, wrong):
     assert {c["operation"] for c in checks if not c["right"]} == wrong
 
 
+@pytest.mark.native_only
 def test_what_an_operation_raises_is_on_the_page(monkeypatch, capsys):
     def fail(*arguments):
         raise RuntimeError("no such kernel\nin line 7")

@@ -6,7 +6,16 @@ import hypothesis
 import hypothesis.strategies as st
 import pytest
 import torch
-from numerics import DEVICE, LAYOUTS, assert_backward, assert_forward, make, on_cpu, parameters
+from numerics import (
+    DEVICE,
+    LAYOUTS,
+    assert_backward,
+    assert_forward,
+    assert_same,
+    make,
+    on_cpu,
+    parameters,
+)
 
 from causal_conv1d_mps import (
     CausalConv1d,
@@ -54,6 +63,9 @@ def check(x, weight, bias, activation, **sequences):
     if seq_idx is not None:  # padding: exactly 0, and nothing flows back
         padding = (seq_idx < 0)[:, None].expand_as(out)
         assert (out[padding] == 0).all() and (grads[0][padding] == 0).all()
+    if "cu_seqlens" in sequences:
+        end = int(sequences["cu_seqlens"][-1])
+        assert not out[:, :, end:].any() and not grads[0][:, :, end:].any()
     without_grad = call(x, weight, bias, activation, **sequences)
     assert torch.equal(without_grad[0], out)
 
@@ -84,9 +96,11 @@ def cases(draw):
         sequences["seq_idx"] = torch.tensor(rows, dtype=integers).reshape(batch, seqlen)
     if kind == "packed":
         batch = 1
-        cuts = draw(st.lists(st.integers(0, seqlen), max_size=6))
-        sequences["cu_seqlens"] = torch.tensor([0, *sorted(cuts), seqlen], dtype=integers)
-        count = len(cuts) + 1
+        cuts = sorted(draw(st.lists(st.integers(0, seqlen), max_size=6)))
+        if draw(st.booleans()):  # else the rest is padding
+            cuts.append(seqlen)
+        sequences["cu_seqlens"] = torch.tensor([0, *cuts], dtype=integers)
+        count = len(cuts)
     if draw(st.booleans()):
         sequences["initial_states"] = make(
             count, dim, width - 1, dtype, draw(st.sampled_from(LAYOUTS))
@@ -101,13 +115,7 @@ def describe(arguments, sequences):
 
 
 def test_drawn(draws):
-    @hypothesis.settings(
-        max_examples=draws,
-        deadline=None,
-        database=None,
-        print_blob=True,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
+    @hypothesis.settings(max_examples=draws)
     @hypothesis.given(cases())
     def run(case):
         arguments, sequences = case
@@ -168,6 +176,40 @@ def test_packed_equals_separate_calls_bit_for_bit():
     assert flat.shape == (2048, 48) and torch.equal(flat, out[0].T)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("width", [1, 3, 4, 9])
+@pytest.mark.parametrize("ends", [[], [0], [5], [1, 1], [70, 70, 133], [133, 300]])
+def test_padding_after_the_last_sequence(ends, width, layout):
+    """As if it were not there, whatever it holds."""
+    cu_seqlens, total = torch.tensor([0, *ends]), 300
+    used, count = ([0, *ends])[-1], len(ends)
+    x, dout = make(1, 19, total, layout=layout), torch.randn(1, 19, total)
+    weight, bias = parameters(19, width)
+    states, dfinal = make(count, 19, width - 1), torch.randn(count, 19, width - 1)
+    for activation in (None, "silu"):
+        check(x, weight, bias, activation, cu_seqlens=cu_seqlens, initial_states=states)
+        check(x, weight, bias, activation, cu_seqlens=cu_seqlens)
+        results = []
+        for length in (total, used):
+            inputs = [x[:, :, :length].clone(), weight.clone(), bias.clone(), states.clone()]
+            inputs[0][:, :, used:] = float("inf")
+            leaves = [t.requires_grad_() for t in inputs]
+            out, final = call(*leaves[:3], activation, None, cu_seqlens, leaves[3])
+            given = [dout[:, :, :length].clone(), dfinal]
+            given[0][:, :, used:] = float("nan")
+            grads = torch.autograd.grad([out, final], leaves, given)
+            assert not out[:, :, used:].any() and not grads[0][:, :, used:].any()
+            results.append([out[:, :, :used], final, grads[0][:, :, :used], *grads[1:]])
+        padded, plain = results
+        assert_same([*padded[:3], padded[5]], [*plain[:3], plain[5]])
+        for a, b in zip(padded[3:5], plain[3:5], strict=True):  # a GPU adds up in another order
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)
+    flat = x[0].T.contiguous()
+    for state_len in (0, 2, 7):
+        found = causal_conv1d_varlen_states(flat, cu_seqlens, state_len)
+        assert torch.equal(found, causal_conv1d_varlen_states(flat[:used], cu_seqlens, state_len))
+
+
 def test_no_sequence_at_all():
     weight, bias = parameters(5, 4)
     x = torch.randn(1, 5, 0)
@@ -206,6 +248,7 @@ def test_final_states_may_overwrite_the_initial_ones(seqlen, with_grad):
         )
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_same_bits_whatever_the_threads(layout):
     """On a GPU: every time."""
@@ -239,18 +282,20 @@ def test_varlen_states(dtype, state_len):
 
 @pytest.mark.cpu_only
 @pytest.mark.parametrize("activation", [None, "silu"])
-@pytest.mark.parametrize("kind", ["plain", "states", "ids", "packed"])
+@pytest.mark.parametrize("kind", ["plain", "states", "ids", "packed", "padded"])
 def test_first_and_second_derivatives(kind, activation):
     x = make(1, 3, 6, torch.float64)
     weight, bias = parameters(3, 3, torch.float64)
-    states = make(2 if kind == "packed" else 1, 3, 2, torch.float64)
+    states = make(2 if kind in ("packed", "padded") else 1, 3, 2, torch.float64)
     ids, cuts = torch.tensor([[0, 0, 1, -1, 1, 0]]), torch.tensor([0, 4, 6])
+    if kind == "padded":
+        cuts = torch.tensor([0, 3, 4])
 
     def function(x, weight, bias, states):
         if kind == "plain":
             return causal_conv1d(x, weight, bias, activation)
         sequences = {"seq_idx": ids} if kind == "ids" else {}
-        if kind == "packed":
+        if kind in ("packed", "padded"):
             sequences = {"cu_seqlens": cuts}
         results = call(x, weight, bias, activation, initial_states=states, **sequences)
         return tuple(r for r in results if r is not None)
@@ -262,15 +307,17 @@ def test_first_and_second_derivatives(kind, activation):
     torch.autograd.gradgradcheck(function, inputs)
 
 
-@pytest.mark.parametrize("kind", ["states", "ids", "packed"])
+@pytest.mark.parametrize("kind", ["states", "ids", "packed", "padded", "padding alone"])
 def test_second_derivatives_in_float32(kind):
     """Against those of the reference in float64."""
     x, dout = make(1, 5, 40), make(1, 5, 40)
-    states = make(2 if kind == "packed" else 1, 5, 3)
+    states = make({"packed": 2, "padded": 2, "padding alone": 0}.get(kind, 1), 5, 3)
     sequences = {
         "states": {},
         "ids": {"seq_idx": torch.randint(-1, 2, (1, 40))},
         "packed": {"cu_seqlens": torch.tensor([0, 13, 40])},
+        "padded": {"cu_seqlens": torch.tensor([0, 13, 30])},
+        "padding alone": {"cu_seqlens": torch.tensor([0])},
     }[kind]
 
     def second(function, tensors, dout, sequences):
@@ -285,7 +332,8 @@ def test_second_derivatives_in_float32(kind):
         reference, [t.double() for t in on_cpu(tensors)], dout.cpu().double(), on_cpu(sequences)
     )
     for a, b in zip(found, exact, strict=True):
-        torch.testing.assert_close(a.cpu().double(), b, rtol=1e-4, atol=1e-4 * b.abs().max())
+        size = b.abs().max() if b.numel() else 0
+        torch.testing.assert_close(a.cpu().double(), b, rtol=1e-4, atol=1e-4 * size)
 
 
 def test_more_than_2_to_the_32_elements(request):
@@ -326,6 +374,23 @@ def test_streaming_equals_the_whole_bit_for_bit(width, layout, chunks):
         assert layer.state is None
         one = torch.stack([layer.step(column) for column in x.unbind(2)], dim=2)
     assert torch.equal(one, whole)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
+def test_streaming_goes_on_after_inference_mode(mode):
+    layer, x = CausalConv1d(5, 4), make(2, 5, 12)
+    parts = x.split([1, 3, 1, 3, 1, 3], dim=2)
+    with torch.inference_mode():
+        outs = [layer.step(part) for part in parts[:2]]
+        saved = layer.state
+    for first in (2, 3):  # one column, or several
+        layer.state = saved
+        with mode():
+            rest = [layer.step(part) for part in parts[first:]]
+        if first == 2:
+            with torch.inference_mode():
+                assert torch.equal(torch.cat(outs + rest, dim=2), layer(x))
+    assert torch.equal(saved, torch.cat([torch.zeros(2, 5, 4), x[:, :, :4]], dim=2)[:, :, -4:])
 
 
 def test_a_refused_step_changes_nothing():

@@ -58,6 +58,7 @@ def calls(draw):
     pad = draw(st.sampled_from([PAD, 0]))
     slots = draw(st.permutations(range(1, 9)))[:batch]
     return {
+        "seed": draw(st.integers(0, 2**31)),  # of the random numbers, so that a case replays
         "dim": draw(st.integers(1, 40)),
         "width": width,
         "room": room,
@@ -76,6 +77,7 @@ def calls(draw):
 
 
 def make(call, dtype=torch.float32):
+    torch.manual_seed(call["seed"])
     dim, width = call["dim"], call["width"]
     weight = torch.randn(dim, width, dtype=dtype)
     bias = torch.randn(dim, dtype=dtype) if call["bias"] else None
@@ -92,7 +94,7 @@ def starts_of(lengths):
     return [sum(lengths[:n]) for n in range(len(lengths) + 1)]
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150)
 @hypothesis.given(calls())
 def test_prefill(call):
     weight, bias, states = make(call)
@@ -113,7 +115,7 @@ def test_prefill(call):
     assert out.stride() == x.stride() or x.numel() == 0 or 1 in x.shape
 
 
-@hypothesis.settings(max_examples=150, deadline=None)
+@hypothesis.settings(max_examples=150)
 @hypothesis.given(calls(), st.sampled_from(["drafts", "packed", "plain"]))
 def test_decode(call, way):
     weight, bias, states = make(call)

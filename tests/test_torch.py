@@ -19,6 +19,7 @@ from causal_conv1d_mps import (
 OPS = torch.ops.causal_conv1d_mps
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("layout", ["channel-first", "channels-last", "padded"])
 @pytest.mark.parametrize("kind", ["bare", "bias", "states", "ids", "packed"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -32,10 +33,8 @@ def test_opcheck(dtype, kind, layout):
     )
     final = make(*states.shape, dtype) if states is not None else None
     arguments = (x, weight, bias, ids, cuts, states, True, states is not None)
-    torch.library.opcheck(OPS.forward_no_grad.default, arguments)
     torch.library.opcheck(OPS.forward_plain.default, (x, weight, bias, True))
     backward = (x, final, x, weight, bias, ids, cuts, states, True)
-    torch.library.opcheck(OPS.backward_no_grad.default, backward)
     for tensor in (x, weight, bias, states):
         if tensor is not None:
             tensor.requires_grad_()
@@ -43,6 +42,7 @@ def test_opcheck(dtype, kind, layout):
     torch.library.opcheck(OPS.backward.default, backward)
 
 
+@pytest.mark.native_only
 @pytest.mark.parametrize("kind", ["plain", "ring", "pool"])
 def test_opcheck_update(kind):
     weight, bias = parameters(5, 4)
@@ -50,9 +50,14 @@ def test_opcheck_update(kind):
     indices = torch.tensor([2, -1]) if kind == "pool" else None
     state = torch.randn(3 if kind == "pool" else 2, 5, 4)
     for x in (torch.randn(2, 5), torch.randn(2, 5, 2)):
-        torch.library.opcheck(OPS.update.default, (x, state, weight, bias, True, lengths, indices))
+        arguments = (x, state, weight, bias, True, lengths, indices)
+        torch.library.opcheck(OPS.update.default, arguments)
+        torch.library.opcheck(OPS.update_traced.default, arguments)
+        rows = None if indices is None else (state[:2], torch.tensor([0, -1]))
+        torch.library.opcheck(OPS.update_functional.default, (*arguments, *(rows or (None, None))))
 
 
+@pytest.mark.native_only
 def test_opcheck_varlen_states():
     cuts = torch.tensor([0, 4, 4, 9], dtype=torch.int32)
     torch.library.opcheck(OPS.varlen_states.default, (torch.randn(9, 5), cuts, 3))
@@ -198,20 +203,21 @@ def test_eight_python_threads_at_once():
     assert not wrong
 
 
-def forked(queue):
+def forked(sender):
     torch.set_num_threads(1)  # as PyTorch's own workers do: OpenMP does not survive a fork
-    queue.put([t.numpy() for t in work(3)])
+    sender.send([t.numpy() for t in work(3)])
 
 
 @pytest.mark.cpu_only
 def test_after_fork():
     expected = work(3)
     context = multiprocessing.get_context("fork")
-    queue = context.SimpleQueue()
-    process = context.Process(target=forked, args=(queue,))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=forked, args=(sender,))
     process.start()
-    got = queue.get()
-    process.join(60)
+    sender.close()  # the process has the only other end: if it dies, recv raises
+    got = receiver.recv()
+    process.join()
     assert process.exitcode == 0
     assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(got, expected, strict=True))
 

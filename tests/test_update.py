@@ -9,6 +9,7 @@ from numerics import DEVICE, on_cpu, parameters
 from causal_conv1d_mps import (
     causal_conv1d,
     causal_conv1d_fn,
+    causal_conv1d_ref,
     causal_conv1d_update,
     causal_conv1d_update_ref,
 )
@@ -85,6 +86,53 @@ def test_mixed_dtypes_and_strided_parameters(dtype, parameter_dtype):
     weight, bias = parameters(80, 8, parameter_dtype)
     for w, b in ((weight[::2, ::2], bias[::2]), (weight[:40, :4].contiguous(), None)):
         check(torch.randn(2, 40, 1).to(dtype), torch.randn(2, 40, 4).to(dtype), w, b, "silu")
+
+
+def slices():
+    """(states, x, whether they share an element), views of one memory; (3, 40, ..) each."""
+    buffer = torch.randn(3, 40, 5)
+    for column in range(5):
+        yield buffer[:, :, :4], buffer[:, :, column], column < 4
+    for column in range(5):
+        yield buffer[:, :, 1:], buffer[:, :, column : column + 1], column > 0
+    last = torch.randn(3, 7, 40).mT  # channels-last, as states of a cache and x behind them
+    yield last[:, :, :4], last[:, :, 4:], False
+    yield last[:, :, :4], last[:, :, 3:], True
+    yield last[:, :, 0::2], last[:, :, 1::2], False
+    yield last[:, :, 0::2], last[:, :, 2::2], True
+    rows = torch.randn(3, 40 * 5)  # dense rows of states, then a row of x
+    yield rows[:, :160].view(3, 40, 4), rows[:, 160:], False
+    yield rows[:, 40:].view(3, 40, 4), rows[:, :40], False
+    yield rows[:, :160].view(3, 40, 4), rows[:, 159:199], True
+    channels = torch.randn(3, 80, 4)
+    yield channels[:, ::2], channels[:, 1::2, 0], False
+    yield channels[:, ::2], channels[:, 2:42, 3], True
+    pools = torch.randn(6, 40, 4)
+    yield pools[::2], pools[1::2, :, :2], False
+    yield pools[:3], pools[2:5, :, :2], True
+    whole = torch.randn(3, 40, 4)
+    yield whole, whole[:, :, 0], True
+    memory = torch.randn(1500)  # strides that do not nest
+    states = memory.as_strided((3, 40, 4), (10, 36, 4))
+    yield states, memory.as_strided((3, 40), (10, 36), 6), False
+    yield states, memory.as_strided((3, 40), (10, 36), 2), True
+
+
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_slices_of_one_memory(needs_grad):
+    weight, bias = parameters(40, 4)
+    weight.requires_grad_(needs_grad)
+    for i, (state, x, shared) in enumerate(slices()):
+        before, x_before = state.clone(), x.clone()
+        if shared:
+            with pytest.raises(ValueError, match=r"conv_state in memory of its own, .* with x"):
+                causal_conv1d_update(x, state, weight, bias, "silu")
+            assert torch.equal(state, before), i
+            continue
+        expected = causal_conv1d_update(x_before, before, weight, bias, "silu")
+        out = causal_conv1d_update(x, state, weight, bias, "silu")
+        assert torch.equal(out, expected) and torch.equal(state, before), i
+        assert torch.equal(x, x_before), i
 
 
 def test_padding_touches_nothing():
@@ -193,6 +241,123 @@ def test_autograd_notices_that_the_state_has_changed():
         causal_conv1d_update(x, torch.randn(2, 5, 4), weight, bias)
 
 
+def leaves(seqlen, dtype=torch.float32):
+    """A state, two inputs, weight and bias, all requiring a gradient."""
+    x = torch.randn(2, 2, 5, seqlen, dtype=dtype).unbind(0)
+    tensors = (torch.randn(2, 5, 5, dtype=dtype), *x, *parameters(5, 4, dtype))
+    return [t.requires_grad_() for t in tensors]
+
+
+def two_steps(state, first, second, weight, bias, update=causal_conv1d_update):
+    """Of a layer of a cache that requires a gradient."""
+    cache = torch.stack([state, 2 * state])
+    outs = [update(x, cache[1], weight, bias, "silu") for x in (first, second)]
+    return *outs, cache
+
+
+def differentiable_update(x, conv_state, weight, bias, activation):
+    """By what autograd knows."""
+    before = conv_state[:, :, conv_state.shape[2] - weight.shape[1] + 1 :].clone()
+    out = causal_conv1d_ref(x, weight, bias, before, activation=activation)
+    conv_state.copy_(torch.cat([conv_state, x], dim=2)[:, :, x.shape[2] :])
+    return out
+
+
+@pytest.mark.parametrize("seqlen", [1, 3, 7])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_through_a_state_that_requires_one(seqlen, compiled):
+    """Against those of the reference in float64."""
+    torch._dynamo.reset()
+    steps = torch.compile(two_steps, fullgraph=True, backend="aot_eager") if compiled else two_steps
+    inputs = leaves(seqlen)
+    exact = [t.detach().cpu().double().requires_grad_() for t in inputs]
+    found, expected = steps(*inputs), two_steps(*exact, update=differentiable_update)
+    factors = [torch.randn_like(t) for t in found]
+    with torch.no_grad():
+        cache = torch.stack([inputs[0], 2 * inputs[0]])
+        for x in inputs[1:3]:
+            causal_conv1d_update(x, cache[1], *inputs[3:])
+    assert torch.equal(found[2], cache)
+    for used in ([0, 1, 2], [0], [2]):
+        # All of them, or the state alone.
+        for variables in ([0, 1, 2, 3, 4], [0]):
+            grads, right = (
+                torch.autograd.grad(
+                    [results[i] for i in used],
+                    [tensors[i] for i in variables],
+                    [factors[i].to(results[i]) for i in used],
+                    retain_graph=True,
+                    materialize_grads=True,
+                )
+                for tensors, results in ((inputs, found), (exact, expected))
+            )
+            for a, b in zip(grads, right, strict=True):
+                torch.testing.assert_close(a.cpu().double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_state_alone_requires_a_gradient():
+    state, x, _, weight, bias = (t.detach() for t in leaves(2))
+    state.requires_grad_()
+    grad = torch.autograd.grad(causal_conv1d_update(x, state * 1, weight, bias).sum(), state)[0]
+    same = torch.func.grad(lambda s: causal_conv1d_update(x, s * 1, weight, bias).sum())(state)
+    right = torch.autograd.grad(
+        differentiable_update(x, state * 1, weight, bias, None).sum(), state
+    )
+    torch.testing.assert_close((grad, same), (right[0], right[0]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight_too", [False, True])
+def test_a_leaf_that_requires_a_gradient_is_no_state(weight_too):
+    leaf, x, _, weight, bias = (t.detach() for t in leaves(2))
+    leaf, cache = leaf.requires_grad_(), torch.randn(3, 2, 5, 5, requires_grad=True)
+    weight.requires_grad_(weight_too)
+    step = torch.compile(causal_conv1d_update, fullgraph=True, backend="aot_eager")
+    for state in (leaf, cache[1]):
+        before = state.detach().clone()
+        with pytest.raises(ValueError, match=r"Expected conv_state that can be .* got a leaf"):
+            causal_conv1d_update(x, state, weight, bias)
+        torch._dynamo.reset()
+        with pytest.raises((RuntimeError, torch._dynamo.exc.Unsupported), match="leaf"):
+            step(x, state, weight, bias)
+        assert torch.equal(state, before)
+        with torch.no_grad():  # where PyTorch allows it
+            causal_conv1d_update(x, state, weight, bias)
+        assert not torch.equal(state, before)
+
+
+def test_a_ring_or_pool_that_requires_a_gradient_is_refused():
+    leaf, x, _, weight, bias = leaves(2)
+    state, numbers = leaf * 1, torch.tensor([1, 0])
+    before = state.detach().clone()
+    for name in ("cache_seqlens", "conv_state_indices"):
+        with pytest.raises(ValueError, match=f"without gradient beside .*{name}"):
+            causal_conv1d_update(x, state, weight, bias, **{name: numbers})
+    with pytest.raises(ValueError, match="dtype"):
+        causal_conv1d_update(x.half(), state, weight, bias)
+    assert torch.equal(state, before)
+
+
+@pytest.mark.parametrize("which", ["x", "conv_state", "weight", "bias", "all"])
+@pytest.mark.parametrize("pool", [False, True])
+def test_the_negative_bit(which, pool):
+    x, state = torch.randn(2, 5, 3), torch.randn(3 if pool else 2, 5, 4)
+    weight, bias = parameters(5, 4)
+    tensors = {"x": x, "conv_state": state, "weight": weight, "bias": bias}
+    options = {"conv_state_indices": torch.tensor([2, 0]) if pool else None}
+    given = {
+        name: (-t)._neg_view() if which in (name, "all") else t.clone()
+        for name, t in tensors.items()
+    }
+    compiled = torch.compile(causal_conv1d_update, backend="aot_eager")
+    for update, needs_grad in itertools.product((causal_conv1d_update, compiled), (False, True)):
+        given["x"].requires_grad_(needs_grad)
+        out = update(**given, **options)
+        assert out.requires_grad == needs_grad
+        assert torch.equal(out, causal_conv1d_update(**tensors, **options))
+        assert torch.equal(given["conv_state"], state)
+    assert given["conv_state"].is_neg() == (which in ("conv_state", "all"))
+
+
 def test_compiled_update_keeps_the_address_of_the_state():
     weight, bias = parameters(40, 4)
     state = torch.zeros(2, 40, 4)
@@ -228,6 +393,7 @@ def test_errors():
     wrong("int32 or int64", x, state, weight, bias, conv_state_indices=torch.tensor([0.0, 1.0]))
     wrong("does not match", x, state, weight, bias, cache_seqlens=torch.tensor([1]))
     wrong("share memory", x, state[:1].expand(2, -1, -1), weight, bias)
+    wrong("share memory", x, torch.randn(20).as_strided((2, 4, 3), (6, 2, 3)), weight, bias)
     wide = weight.clone().requires_grad_()
     wrong("does not match", x, state, wide, bias, cache_seqlens=torch.tensor([1]))
     wrong("state_len >= width - 1 = 3", x, state[:, :, 1:], wide, bias)

@@ -13,10 +13,9 @@ keeps the CPU.  Our results are held to float64; a peer whose result is far from
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from importlib import import_module
@@ -33,12 +32,21 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-import bench
-from bench import DTYPES, OURS, PYTORCH, Call, Case, digits
 from causal_conv1d_mps import __version__, causal_conv1d, causal_conv1d_fn
-from causal_conv1d_mps.bounds import backward_errors, forward_error
+from causal_conv1d_mps.bench import timing
+from causal_conv1d_mps.bench.cases import (
+    DTYPES,
+    OURS,
+    PYTORCH,
+    Case,
+    bound,
+    decoding,
+    pytorch,
+    token,
+)
+from causal_conv1d_mps.bench.correct import is_correct, sample
+from causal_conv1d_mps.bench.show import TABLE_WIDTH, as_lines, digits
+from causal_conv1d_mps.bench.timing import Call
 from causal_conv1d_mps.selftest import chip, lack
 
 REFERENCE, FLA, PLAIN, COPY = "causal_conv1d", "FLA", "ours, plain", "copy_"
@@ -53,7 +61,6 @@ SEQUENCE_SIZES = ((2, 2048, 2048), (8, 4096, 2048), (1, 4096, 65536))
 SEQUENCES = 8  # in a row of seq_idx
 UPDATE_BATCHES, UPDATE_DIM = (1, 64, 512), 4096
 MIN_SAMPLE, GRAPH, LONG = 5e-3, 2e-3, 2e-2  # seconds of a sample, a graph, a call without one
-CHECKED_ELEMENTS = 1 << 18  # of x, at the most
 FAR = 0.05  # of the norm: PyTorch rounds to bf16 before SiLU
 
 
@@ -106,26 +113,6 @@ def fla(x: Tensor, weight: Tensor, bias: Tensor, activation: str, **states: Any)
 # ---- how a row is measured
 
 
-def sample(case: Case, tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The same few channels of each tensor, whose channels are dimension 0 or, if 3-D, 1."""
-    few = max(1, min(16, CHECKED_ELEMENTS // (case.batch * case.seqlen)))
-    channels = torch.linspace(0, case.dim - 1, few).long()
-    return [t.detach().index_select(int(t.ndim == 3), channels.to(t.device)) for t in tensors]
-
-
-def is_right(case: Case, tensors: tuple[Tensor, ...], result: list[Tensor], **given: Any) -> bool:
-    """Whether a sample of our results is within the bounds of docs/numerics.md."""
-    x, weight, bias, dout = sample(case, tensors)
-    if tensors[0].requires_grad:
-        with torch.enable_grad():
-            return max(backward_errors(tuple(result), dout, x, weight, bias, "silu")) <= 1
-    if "initial_states" in given:
-        given = {"initial_states": sample(case, [given["initial_states"]])[0]}
-        if not result[1].equal(x[..., 1 - case.width :]):
-            return False
-    return forward_error(result[0], x, weight, bias, "silu", **given) <= 1
-
-
 def near(result: list[Tensor], expected: list[Tensor]) -> bool:
     """Whether both come from the same computation, however they round."""
     pairs = zip(result, expected, strict=True)
@@ -169,14 +156,14 @@ def contest(
                 times[contender] = 1e6 * seconds
             else:
                 counts[contender] = min(50, max(2, round(GRAPH / seconds)))
-                timed[contender] = bench.captured(call, counts[contender]).replay
+                timed[contender] = timing.captured(call, counts[contender]).replay
         except Exception as error:
             notes[contender] = first_line(error)
             correct = correct and contender != OURS
     if host:
-        times = {c: 1e3 * time for c, time in bench.host_times(timed, args).items()}
+        times = {c: 1e3 * time for c, time in timing.host_times(timed, args).items()}
     else:
-        samples = bench.measure(timed, args)
+        samples = timing.measure(timed, args)
         times |= {c: 1e6 * min(seconds) / counts[c] for c, seconds in samples.items()}
     return Row(name, times, correct, notes)
 
@@ -195,11 +182,11 @@ def plain(case: Case, dtype: str, backward: bool, args: argparse.Namespace) -> R
     tensors = case.tensors(DTYPES[dtype], args.device)
     for tensor in tensors[:-1]:
         tensor.requires_grad_(backward)
-    functions = {OURS: causal_conv1d, REFERENCE: reference, PYTORCH: bench.pytorch}
+    functions = {OURS: causal_conv1d, REFERENCE: reference, PYTORCH: pytorch}
     functions |= {FLA: fla} if case.channels_last else {}
-    calls = {c: late(partial(bench.bound, f, tensors, case)) for c, f in functions.items()}
+    calls = {c: late(partial(bound, f, tensors, case)) for c, f in functions.items()}
     calls[COPY] = partial(tensors[-1].clone().copy_, tensors[-1])
-    right = partial(is_right, case, tensors)
+    right = partial(is_correct, case, tensors)
     return contest(f"{case.name} {dtype}", case, calls, args, right)
 
 
@@ -231,7 +218,7 @@ def sequence(case: Case, dtype: str, with_states: bool, args: argparse.Namespace
         COPY: partial(torch.empty_like(x).copy_, x),
         **calls,
     }
-    right = partial(is_right, case, tensors, **given)
+    right = partial(is_correct, case, tensors, **given)
     return contest(f"{case.name} {dtype}", case, calls, args, right)
 
 
@@ -243,8 +230,8 @@ def sequences(with_states: bool, args: argparse.Namespace) -> Iterator[Row]:
 
 def updating(batch: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
     """One token per row, and whether ours is right."""
-    x, state, weight, bias = bench.token(batch, UPDATE_DIM, args.dtype[-1], args.device)
-    calls, correct = bench.decoding(x, state, weight, bias)
+    x, state, weight, bias = token(batch, UPDATE_DIM, args.dtype[-1], args.device)
+    calls, correct = decoding(x, state, weight, bias)
 
     def by_reference(state: Tensor) -> Tensor:
         return PEERS[REFERENCE].causal_conv1d_update(x, state, weight, bias, "silu")
@@ -274,8 +261,8 @@ def host(args: argparse.Namespace) -> Iterator[Row]:
     dtype = args.dtype[-1]
     tensors = case.tensors(DTYPES[dtype], args.device)
     *inputs, _ = tensors
-    right = partial(is_right, case, tensors)
-    theirs = {REFERENCE: reference, FLA: fla, PYTORCH: bench.pytorch}
+    right = partial(is_correct, case, tensors)
+    theirs = {REFERENCE: reference, FLA: fla, PYTORCH: pytorch}
     peers: dict[str, Call] = {c: partial(f, *inputs, "silu") for c, f in theirs.items()}
     ours = partial(causal_conv1d, *inputs, "silu")
     yield contest(f"causal_conv1d {dtype}", case, {OURS: ours} | peers, args, right, host=True)
@@ -335,7 +322,7 @@ def main() -> int:
     if reason := lack(args.device):
         parser.exit(2, f"Cannot measure on {args.device}: {reason}\n")
     torch.cuda.set_stream(torch.cuda.Stream())  # no graph is captured on the default one
-    bench.MIN_SAMPLE[args.device] = MIN_SAMPLE
+    timing.MIN_SAMPLE[args.device] = MIN_SAMPLE
     torch.manual_seed(0)
     random.seed(0)
     environment = {
@@ -346,7 +333,7 @@ def main() -> int:
         "peers": load_peers(),
     }
     console = Console(highlight=False)
-    console.width = max(console.width, bench.TABLE_WIDTH)
+    console.width = max(console.width, TABLE_WIDTH)
     peers = ", ".join(f"{name} {version}" for name, version in environment["peers"].items())
     header = "{gpu}, torch {torch}, causal_conv1d_mps {package}, {rounds} rounds"
     console.print(escape(f"{header.format_map(environment)}\n{peers}"))
@@ -357,7 +344,7 @@ def main() -> int:
         console.print(table(f"{section} (us)", measured[section]))
         if args.json:  # each time: what was measured outlives what comes next
             rows = {name: [asdict(row) for row in rows] for name, rows in measured.items()}
-            args.json.write_text(json.dumps({"environment": environment} | rows, indent=2) + "\n")
+            args.json.write_text(as_lines({"environment": environment} | rows))
     return 0 if all(row.correct for rows in measured.values() for row in rows) else 1
 
 

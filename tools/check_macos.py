@@ -29,7 +29,7 @@ from wheels import ROOT, environment, zig
 OLDEST_MACOS = (13, 0)
 PYTHONS = [(3, minor) for minor in range(10, 15)]
 OLDEST_TORCH = 10  # 2.10
-TORCH_HEADER = ROOT / "src/torch/torch_c.h"
+TORCH_HEADER = ROOT / "src/core/libtorch.h"
 # dlsym searches libtorch_cpu and the libraries that it is linked to; these two are PyTorch's own.
 TORCH_LIBRARIES = ["torch/lib/libtorch_cpu.dylib", "torch/lib/libc10.dylib"]
 # What PyTorch may lack on a Mac, by what must be there in its place, if anything.
@@ -114,7 +114,7 @@ def library_problems(dylib: Path) -> list[str]:
 
 
 def declared(header: str) -> set[str]:
-    """The functions in the lists of torch_c.h, of which ``header`` is the text."""
+    """The functions in the lists of libtorch.h, of which ``header`` is the text."""
     lists = re.findall(r"^#define (TORCH_(?:MPS_)?FUNCTIONS)\(X\)", header, re.M)
     uses = [f"{name}(X)" for name in lists]
     text = "\n".join([header, "#define X(result, name, parameters) @name@", *uses, ""])

@@ -26,7 +26,7 @@ from wheels import MAX_BYTES, ROOT, TARGETS, environment, zig
 INSIDE = {
     "causal_conv1d_mps/causal_conv1d.h": ROOT / "include/causal_conv1d.h",
     "causal_conv1d_mps/causal_conv1d.metal": ROOT / "src/gpu/causal_conv1d.metal",
-    "causal_conv1d_mps/bench.py": ROOT / "bench.py",
+    "causal_conv1d_mps/bench/__init__.py": ROOT / "causal_conv1d_mps/bench/__init__.py",
     "causal_conv1d_mps/__main__.py": ROOT / "causal_conv1d_mps/__main__.py",
     "licenses/LICENSE": ROOT / "LICENSE",
 }
@@ -40,6 +40,14 @@ RUNNERS = {
 }
 
 
+def content(source: Path) -> bytes:
+    """What a wheel has of a file: the shader with its parts joined."""
+    if source.suffix != ".metal":
+        return source.read_bytes()
+    command = ["awk", "-f", ROOT / "src/gpu/embed.awk", "-v", "join=1", source]
+    return subprocess.check_output(command)
+
+
 def content_problems(wheel: Path) -> list[str]:
     """Size and files."""
     problems = []
@@ -49,7 +57,7 @@ def content_problems(wheel: Path) -> list[str]:
         names = archive.namelist()
         for end, source in INSIDE.items():
             found = [name for name in names if name.endswith(end)]
-            if len(found) != 1 or archive.read(found[0]) != source.read_bytes():
+            if len(found) != 1 or archive.read(found[0]) != content(source):
                 problems.append(f"has no {source.relative_to(ROOT)} as it is now")
     libraries = [name for name in names if name.endswith((".so", ".dylib", ".dll"))]
     if len(libraries) != 1:

@@ -1,8 +1,9 @@
 """Builds the documentation: python tools/docs.py
 
 The pages also are to be read where they lie, so their links go to files beside the folder; a site
-has no such files.  build/docs holds the pages with whatever they link to, and build/site is made
-of it by Zensical, which takes the API from the docstrings by way of mkdocstrings and ``Roles``.
+has no such files.  build/docs holds the pages with whatever they link to and the figures that
+``<!-- figure: name, what it shows -->`` asks for.  build/site is made of it by Zensical, which
+takes the API from the docstrings by way of mkdocstrings and ``Roles``.
 """
 
 from __future__ import annotations
@@ -56,13 +57,22 @@ def staged(text: str, page: Path = DOCS / "index.md") -> str:
     return re.sub(r"\]\((\.\./[^)#]+)(#[^)]*)?\)", link, text)
 
 
+def figures(text: str) -> str:
+    """A page's text with the figures that it asks for, in both themes."""
+    shown = "\n".join(rf"![\2](figures/\1-{t}.svg#only-{t})" for t in ("light", "dark"))
+    return re.sub(r"<!-- figure: (\w+), (.*) -->", shown, text)
+
+
 def main() -> int:
     """Makes the folder, builds the site and checks its links; the exit code."""
+    import plots  # not above: mkdocstrings takes this file as an extension, from another folder
+
     for folder in (STAGE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, STAGE, ignore=shutil.ignore_patterns("results"))
     for page in STAGE.glob("*.md"):
-        page.write_text(staged(page.read_text()))
+        page.write_text(figures(staged(page.read_text())))
+    list(plots.draw(plots.read(sorted(plots.RESULTS.glob("*.json"))), STAGE / "figures"))
     for command in (
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
         [Path(sys.executable).with_name("linkchecker"), "--no-status", "--no-warnings",

@@ -1,14 +1,17 @@
-"""Draws what bench.py measured: python tools/plots.py docs/results/*.json [--out docs/figures]
+"""Draws what the benchmark measured: python tools/plots.py docs/results/*.json [--out FOLDER]
 
 The files are of one machine, by ``bench.py --json``, and may differ in dtype, pass, device and
-number of threads.  Every figure is written twice, for a light and for a dark page.
+number of threads.  The speedups go to docs/figures/speedup.svg, which the README shows.  The other
+figures are only drawn for the site, by tools/docs.py, or into the folder that is named: each of
+them twice, for a light and for a dark page.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,9 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS, SPEEDUP = ROOT / "docs/results", ROOT / "docs/figures/speedup.svg"
 ITEM_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 DECODE = "Decoding one token"
 THEMES = {
@@ -44,6 +47,18 @@ def short(number: float) -> str:
     return f"{float(f'{number:.3g}'):,.10g}"
 
 
+def machine(runs: Runs) -> str:
+    """Where the first of them ran."""
+    first = runs[0]["environment"]
+    chip = first["gpu"] or first["cpu"]
+    return f"{chip}, PyTorch {first['torch']}, causal_conv1d_mps {first['package']}"
+
+
+def read(paths: Iterable[Path]) -> Runs:
+    """The runs in the files of that name."""
+    return [json.loads(path.read_text()) for path in paths]
+
+
 def forward(runs: Runs) -> Runs:
     """Those of the forward pass."""
     return [run for run in runs if run["environment"]["pass"] == "forward"]
@@ -54,26 +69,50 @@ def minimum(row: dict[str, Any], name: str) -> float:
     return row["stats"][name]["minimum"]
 
 
-def speedup(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
-    """Times as fast as PyTorch, of every size."""
-    runs = [run for run in forward(runs) if run["environment"]["threads"] == 1] or forward(runs)
+def single(runs: Runs) -> Runs:
+    """Those of one thread, or all if there are none."""
+    return [run for run in runs if run["environment"]["threads"] == 1] or runs
+
+
+def speedup(runs: Runs) -> str:
+    """Times as fast as PyTorch, of every size: an SVG for light and dark pages, small enough to be
+    kept beside the page.  A bar of a run is a piece of the run's one path."""
+    runs = single(forward(runs))
     names = list(dict.fromkeys(row["name"] for run in runs for row in run["rows"]))
-    height = 0.8 / len(runs)
-    for i, run in enumerate(runs):
-        at = [names.index(row["name"]) + (i - (len(runs) - 1) / 2) * height for row in run["rows"]]
-        ratios = [minimum(row, "PyTorch") / minimum(row, "ours") for row in run["rows"]]
-        bars = axes.barh(at, [r - 1 for r in ratios], height, left=1,
-                         label=label(run, "dtype", "threads"))  # fmt: skip
-        axes.bar_label(bars, [short(r) for r in ratios], padding=2, fontsize=7)
-    axes.axvline(1, color=theme["ink"], linewidth=1)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.1, y=0.02)
-    axes.set_xlabel("times as fast as F.conv1d (+ F.silu)")
-    axes.figure.legend(loc="outside lower center", ncols=len(runs))
+    thick, left, top, width, most = 11, 200, 24, 460, 50
+    step = thick * len(runs) + 7
+    bottom = top + step * len(names)
+
+    def at(ratio: float) -> int:
+        return round(left + width * math.log(ratio) / math.log(most))
+
+    def text(x: int, y: int, words: str, anchor: str = "start") -> str:
+        return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{words}</text>'
+
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 50} {bottom + 44}">',
+        "<style>text{font:11px sans-serif;fill:#222}path{stroke:#888;stroke-width:.5}",
+        "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>",
+        text(8, 14, f"times as fast as F.conv1d (+ F.silu); {machine(runs)}"),
+    ]
+    ticks = (1, 2, 5, 10, 20, 50)
+    lines.append(f'<path d="{"".join(f"M{at(tick)} {top}V{bottom}" for tick in ticks)}"/>')
+    lines.append("".join(text(at(tick), bottom + 14, str(tick), "middle") for tick in ticks))
+    labels = dict.fromkeys(names, "")
+    for i, name in enumerate(names):
+        labels[name] = text(left - 6, top + i * step + step // 2 + 3, name, "end")
+    for i, (run, color) in enumerate(zip(runs, COLORS.values(), strict=False)):
+        bars = ""
+        for row in run["rows"]:
+            ratio = minimum(row, "PyTorch") / minimum(row, "ours")
+            y = top + names.index(row["name"]) * step + i * thick + 3
+            bars += f"M{left} {y}H{at(ratio)}v{thick}H{left}z"
+            labels[row["name"]] += text(at(ratio) + 4, y + 9, short(ratio))
+        lines.append(f'<path fill="{color}" d="{bars}"/>')
+        x = left + 150 * i
+        lines.append(f'<path fill="{color}" d="M{x} {bottom + 24}h{thick}v{thick}h-{thick}z"/>'
+                     + text(x + 16, bottom + 34, label(run, "dtype", "threads")))  # fmt: skip
+    return "\n".join([*lines, *labels.values(), "</svg>"]) + "\n"
 
 
 def memory(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
@@ -103,9 +142,7 @@ def memory(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
 
 def decode(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
     """Microseconds of one decoding step."""
-    runs = [run for run in runs if DECODE in run and run["environment"]["threads"] == 1] or [
-        run for run in runs if DECODE in run
-    ]
+    runs = single([run for run in runs if DECODE in run])
     groups = [(f"{row['name']}\n{run['environment']['dtype']}", row) for run in runs
               for row in run[DECODE]]  # fmt: skip
     contenders = list(groups[0][1]["stats"])
@@ -149,7 +186,6 @@ def scaling(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
 
 
 FIGURES: dict[str, tuple[Callable[[Axes, Runs, dict[str, str]], None], tuple[float, float]]] = {
-    "speedup": (speedup, (8, 5.5)),
     "memory": (memory, (8, 4.5)),
     "decode": (decode, (8, 4)),
     "scaling": (scaling, (8, 4)),
@@ -157,10 +193,8 @@ FIGURES: dict[str, tuple[Callable[[Axes, Runs, dict[str, str]], None], tuple[flo
 
 
 def draw(runs: Runs, out: Path) -> Iterator[Path]:
-    """Writes every figure in every theme."""
-    first = runs[0]["environment"]
-    chip, package = first["gpu"] or first["cpu"], f"causal_conv1d_mps {first['package']}"
-    title = f"{chip}, PyTorch {first['torch']}, {package}"
+    """Writes every figure but the speedups in every theme."""
+    out.mkdir(parents=True, exist_ok=True)
     # The same bytes for the same numbers.
     settings = {"svg.hashsalt": "causal_conv1d", "font.size": 9}
     for name, (figure_of, size) in FIGURES.items():
@@ -169,7 +203,7 @@ def draw(runs: Runs, out: Path) -> Iterator[Path]:
                 figure, axes = plt.subplots(figsize=size, layout="constrained")
                 figure_of(axes, runs, colors)
                 axes.spines[["top", "right"]].set_visible(False)
-                axes.set_title(title, fontsize=9)
+                axes.set_title(machine(runs), fontsize=9)
                 path = out / f"{name}-{theme}.svg"
                 figure.savefig(path, transparent=True, metadata={"Date": None})
                 plt.close(figure)
@@ -180,11 +214,13 @@ def main() -> None:
     """Reads the files that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("results", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/figures")
+    parser.add_argument("--out", type=Path, help="draw the others, into this folder")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    for path in draw([json.loads(path.read_text()) for path in args.results], args.out):
-        print(path)
+    runs = read(args.results)
+    if args.out:
+        print(*draw(runs, args.out), sep="\n")
+    else:
+        SPEEDUP.write_text(speedup(runs))
 
 
 if __name__ == "__main__":

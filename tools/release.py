@@ -35,6 +35,8 @@ def sums(files: list[Path]) -> str:
 
 def build(out: Path) -> list[Path]:
     """The sdist and the wheels."""
+    # In the sdist, so that `cc src/*.c src/*/*.c` builds it.
+    subprocess.run(["make", "--silent", "src/gpu/source.c"], cwd=ROOT, check=True)
     command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", f"--outdir={out}", ROOT]
     subprocess.run(command, check=True)
     for platform in wheels.TARGETS:

@@ -4,6 +4,7 @@
 distribution ``causal-conv1d-mps-compat`` (compat/ of the sources) does so for a whole environment.
 """
 
+from . import causal_conv1d_interface, causal_conv1d_varlen, cpp_functions  # noqa: F401
 from .causal_conv1d_interface import causal_conv1d_fn, causal_conv1d_update
 
 # Of the interface, since callers compare it: what serves says causal_conv1d_mps.__version__.

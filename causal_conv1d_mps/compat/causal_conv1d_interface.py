@@ -1,4 +1,5 @@
-"""``causal_conv1d.causal_conv1d_interface``."""
+"""``causal_conv1d.causal_conv1d_interface``, with what its versions from 1.0 on imported: others
+take the low-level functions from here."""
 
 from .. import (
     causal_conv1d_fn,
@@ -6,12 +7,22 @@ from .. import (
     causal_conv1d_update,
     causal_conv1d_update_ref,
 )
+from . import causal_conv1d_cuda
+from .cpp_functions import (
+    causal_conv1d_bwd_function,
+    causal_conv1d_fwd_function,
+    causal_conv1d_update_function,
+)
 
 __all__ = [
     "CausalConv1dFn",
+    "causal_conv1d_bwd_function",
+    "causal_conv1d_cuda",
     "causal_conv1d_fn",
+    "causal_conv1d_fwd_function",
     "causal_conv1d_ref",
     "causal_conv1d_update",
+    "causal_conv1d_update_function",
     "causal_conv1d_update_ref",
 ]
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import causal_conv1d_fn, causal_conv1d_update, native_error
+from .. import _check, causal_conv1d_fn, causal_conv1d_update, native_error
 
 if native_error is None:
     from .._library import translated
-    from .._ops import backward_no_grad
+    from .._ops import backward
 else:
-    from ..fallback import backward_no_grad
+    from ..fallback import backward_no_grad as backward
 
     def translated(error: RuntimeError) -> Exception:
         """Plain PyTorch's errors stay what they are."""
@@ -24,6 +24,13 @@ __all__ = [
     "causal_conv1d_fwd_function",
     "causal_conv1d_update_function",
 ]
+
+
+def _activation(silu_activation: bool) -> str | None:
+    if not isinstance(silu_activation, (bool, int)):  # any string would count as true
+        kind = type(silu_activation).__name__
+        raise TypeError(f"Expected silu_activation, a bool, got {kind}")
+    return "silu" if silu_activation else None
 
 
 @torch.no_grad()
@@ -42,7 +49,7 @@ def causal_conv1d_fwd_function(
     """
     out = causal_conv1d_fn(
         x, weight, bias, seq_idx, initial_states, final_states_out is not None, final_states_out,
-        "silu" if silu_activation else None,
+        _activation(silu_activation),
     )  # fmt: skip
     return out if final_states_out is None else out[0]  # type: ignore[return-value]
 
@@ -71,6 +78,10 @@ def causal_conv1d_bwd_function(
 
     dbias is None without a bias. Other arguments, dtypes and errors as for the forward.
     """
+    _check.tensors(
+        x=x, weight=weight, bias=bias, dout=dout, seq_idx=seq_idx, initial_states=initial_states,
+        dfinal_states=dfinal_states, dx=dx,
+    )  # fmt: skip
     if dx is not None and (dx.shape, dx.dtype, dx.device) != (x.shape, x.dtype, x.device):
         raise ValueError(
             f"Expected dx {tuple(x.shape)} of {x.dtype} on {x.device}, as x, got {tuple(dx.shape)} "
@@ -79,9 +90,10 @@ def causal_conv1d_bwd_function(
     if return_dinitial_states and initial_states is None:
         initial_states = x.new_zeros(x.shape[0], x.shape[1], weight.shape[1] - 1)
     try:
-        found, dweight, dbias, dinitial_states = backward_no_grad(
-            dout, dfinal_states, x, weight, bias, seq_idx, None, initial_states, silu_activation
-        )
+        found, dweight, dbias, dinitial_states = backward(
+            dout, dfinal_states, x, weight, bias, seq_idx, None, initial_states,
+            _activation(silu_activation) is not None,
+        )  # fmt: skip
     except RuntimeError as error:
         raise translated(error) from None
     dx = found if dx is None else dx.copy_(found)
@@ -104,7 +116,6 @@ def causal_conv1d_update_function(
     conv_state_indices: Tensor | None,
 ) -> Tensor:
     """:func:`causal_conv1d_mps.causal_conv1d_update`, x (batch, dim, seqlen) or (batch, dim)."""
-    activation = "silu" if silu_activation else None
     return causal_conv1d_update(
-        x, conv_state, weight, bias, activation, cache_seqlens, conv_state_indices
+        x, conv_state, weight, bias, _activation(silu_activation), cache_seqlens, conv_state_indices
     )

@@ -140,17 +140,17 @@ INLINE void vr_stream(void *p, causal_conv1d_dtype dtype, vr a)
         _mm_stream_si128(p, to_16(a, dtype));
 }
 
+INLINE void vr_end_stream(void)
+{
+    _mm_sfence();
+}
+
 INLINE vr vr_load_n(const void *p, causal_conv1d_dtype dtype, int n)
 {
     if (dtype == CAUSAL_CONV1D_FLOAT32) return _mm256_maskload_ps(p, first(n));
     char part[2 * LANES] = {0};
     memcpy(part, p, (size_t)n * 2);
     return vr_load(part, dtype);
-}
-
-INLINE void vr_end_stream(void)
-{
-    _mm_sfence();
 }
 
 INLINE void vr_store_n(void *p, causal_conv1d_dtype dtype, vr a, int n)
@@ -270,6 +270,117 @@ INLINE vr vr_reciprocal(vr a)
     return _mm256_div_ps(vr_set(1), a);
 }
 
+/* LANES rows of LANES become columns. */
+INLINE void vr_transpose(vr *v)
+{
+    vr t[LANES];
+    EACH (i, 4) {
+        t[2 * i] = _mm256_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+        t[2 * i + 1] = _mm256_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+    }
+    EACH (i, 2) {
+        const vr *from = t + 4 * i;
+        v[4 * i] = _mm256_shuffle_ps(from[0], from[2], 0x44);
+        v[4 * i + 1] = _mm256_shuffle_ps(from[0], from[2], 0xee);
+        v[4 * i + 2] = _mm256_shuffle_ps(from[1], from[3], 0x44);
+        v[4 * i + 3] = _mm256_shuffle_ps(from[1], from[3], 0xee);
+    }
+    EACH (i, 4) {
+        t[i] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x20);
+        t[i + 4] = _mm256_permute2f128_ps(v[i], v[i + 4], 0x31);
+    }
+    EACH (i, LANES) v[i] = t[i];
+}
+
+typedef __m256d vd;
+
+INLINE vd vd_set(double a)
+{
+    return _mm256_set1_pd(a);
+}
+
+INLINE vd vd_add(vd a, vd b)
+{
+    return _mm256_add_pd(a, b);
+}
+
+INLINE vd vd_sub(vd a, vd b)
+{
+    return _mm256_sub_pd(a, b);
+}
+
+INLINE vd vd_mul(vd a, vd b)
+{
+    return _mm256_mul_pd(a, b);
+}
+
+INLINE vd vd_div(vd a, vd b)
+{
+    return _mm256_div_pd(a, b);
+}
+
+INLINE vd vd_fma(vd a, vd b, vd c)
+{
+    return _mm256_fmadd_pd(a, b, c);
+}
+
+INLINE vd vd_max(vd a, vd b)
+{
+    return _mm256_max_pd(a, b);
+}
+
+INLINE vd vd_min(vd a, vd b)
+{
+    return _mm256_min_pd(a, b);
+}
+
+INLINE vd vd_exponent(vd a)
+{
+    return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(a), 52));
+}
+
+INLINE vd vd_load(const void *p, causal_conv1d_dtype dtype)
+{
+    (void)dtype;
+    return _mm256_loadu_pd(p);
+}
+
+INLINE void vd_store(void *p, causal_conv1d_dtype dtype, vd a)
+{
+    (void)dtype;
+    _mm256_storeu_pd(p, a);
+}
+
+INLINE __m256i first_of_4(int n)
+{
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+INLINE vd vd_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+{
+    (void)dtype;
+    return _mm256_maskload_pd(p, first_of_4(n));
+}
+
+INLINE void vd_store_n(void *p, causal_conv1d_dtype dtype, vd a, int n)
+{
+    (void)dtype;
+    _mm256_maskstore_pd(p, first_of_4(n), a);
+}
+
+INLINE void vd_transpose(vd *v)
+{
+    const vd a = _mm256_unpacklo_pd(v[0], v[1]), b = _mm256_unpackhi_pd(v[0], v[1]);
+    const vd c = _mm256_unpacklo_pd(v[2], v[3]), d = _mm256_unpackhi_pd(v[2], v[3]);
+    v[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    v[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    v[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    v[3] = _mm256_permute2f128_pd(b, d, 0x31);
+}
+
+#define HOLD(v) __asm__("" : "+x"(v))
+enum { CORE_TIMES = 12, CORE_TAPS = 2 };
+
 #define ISA cc1d_avx2
 #define ISA_NAME "avx2"
 #define ISA_FEATURES (CC1D_avx2 | CC1D_fma | CC1D_f16c)
@@ -279,6 +390,7 @@ INLINE vr vr_reciprocal(vr a)
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"
+#include "general.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

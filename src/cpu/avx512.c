@@ -306,6 +306,97 @@ INLINE vr vr_reciprocal(vr a)
     return vr_fma(r, _mm512_fnmadd_ps(a, r, vr_set(1)), r);
 }
 
+INLINE void vr_transpose(vr *v)
+{
+    TRANSPOSE(v, vr, LANES, vr_unzip);
+}
+
+typedef __m512d vd;
+
+INLINE vd vd_set(double a)
+{
+    return _mm512_set1_pd(a);
+}
+
+INLINE vd vd_add(vd a, vd b)
+{
+    return _mm512_add_pd(a, b);
+}
+
+INLINE vd vd_sub(vd a, vd b)
+{
+    return _mm512_sub_pd(a, b);
+}
+
+INLINE vd vd_mul(vd a, vd b)
+{
+    return _mm512_mul_pd(a, b);
+}
+
+INLINE vd vd_div(vd a, vd b)
+{
+    return _mm512_div_pd(a, b);
+}
+
+INLINE vd vd_fma(vd a, vd b, vd c)
+{
+    return _mm512_fmadd_pd(a, b, c);
+}
+
+INLINE vd vd_max(vd a, vd b)
+{
+    return _mm512_max_pd(a, b);
+}
+
+INLINE vd vd_min(vd a, vd b)
+{
+    return _mm512_min_pd(a, b);
+}
+
+INLINE vd vd_exponent(vd a)
+{
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(a), 52));
+}
+
+INLINE vd vd_load(const void *p, causal_conv1d_dtype dtype)
+{
+    (void)dtype;
+    return _mm512_loadu_pd(p);
+}
+
+INLINE void vd_store(void *p, causal_conv1d_dtype dtype, vd a)
+{
+    (void)dtype;
+    _mm512_storeu_pd(p, a);
+}
+
+INLINE vd vd_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+{
+    (void)dtype;
+    return _mm512_maskz_loadu_pd((__mmask8)first(n), p);
+}
+
+INLINE void vd_store_n(void *p, causal_conv1d_dtype dtype, vd a, int n)
+{
+    (void)dtype;
+    _mm512_mask_storeu_pd(p, (__mmask8)first(n), a);
+}
+
+INLINE void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    const __m512i place = _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14);
+    *even = _mm512_permutex2var_pd(a, place, b);
+    *odd = _mm512_permutex2var_pd(a, _mm512_add_epi64(place, _mm512_set1_epi64(1)), b);
+}
+
+INLINE void vd_transpose(vd *v)
+{
+    TRANSPOSE(v, vd, LANES / 2, vd_unzip);
+}
+
+#define HOLD(v) __asm__("" : "+v"(v))
+enum { CORE_TIMES = 16, CORE_TAPS = 4 };
+
 #define ISA cc1d_avx512
 #define ISA_NAME "avx512"
 #define ISA_FEATURES \
@@ -316,6 +407,7 @@ INLINE vr vr_reciprocal(vr a)
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"
+#include "general.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

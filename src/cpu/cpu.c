@@ -5,18 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../check.h"
-#include "dtype.h"
+#include "../core/arithmetic.h"
+#include "../core/lent.h"
+#include "../core/tensor.h"
 #include "features.h"
 #include "kernels.h"
 
 static cc1d_kernels scalar_kernels(int64_t variant)
 {
     (void)variant;
-    return (cc1d_kernels){cc1d_forward_scalar, cc1d_backward_scalar, NULL};
+    return (cc1d_kernels){cc1d_forward_scalar, cc1d_backward_scalar, NULL, 0};
 }
 
-static const cc1d_isa scalar = {"scalar", 0, scalar_kernels};
+static cc1d_kernels scalar_general(bool f64)
+{
+    return scalar_kernels(f64);
+}
+
+static const cc1d_isa scalar = {"scalar", 0, scalar_kernels, scalar_general};
 
 #ifdef CC1D_X86
 extern const cc1d_isa cc1d_avx2, cc1d_avx512;
@@ -48,31 +54,6 @@ const cc1d_isa *cc1d_best_isa(void)
     return isa;
 }
 
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static int64_t ceil_div(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
-void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t grain,
-                    causal_conv1d_body *body, void *context)
-{
-    if (end <= 0) return;
-    if (threads && threads->for_range && end > grain)
-        threads->for_range(threads->user, 0, end, grain, body, context);
-    else
-        body(0, end, context);
-}
-
 /* Elements of a tile: enough to make its set-up small, few enough to share out small calls. */
 enum { TILE = 16384, TIME_TILE = 8192, DIM_TILE = 256 };
 
@@ -81,13 +62,14 @@ enum { TILE = 16384, TIME_TILE = 8192, DIM_TILE = 256 };
 enum { WIDE = 1 << 22 };
 
 /* How an operation is cut.  Columns that a tile gathers from the batch: partial sums cost memory,
- * weights time to load.  Times of a wide tile, at least: the backward computes W-1 more. */
+ * weights time to load.  Times of a wide tile, at least: the backward computes W-1 more.  The same
+ * for any width: columns and times per tap. */
 typedef struct cutting {
-    int64_t columns, wide_times;
+    int64_t columns, wide_times, any_columns, any_times, times_per_tap;
 } cutting;
 
-static const cutting forward_cutting = {1, 0}, update_cutting = {8, 0},
-                     backward_cutting = {1024, 256};
+static const cutting forward_cutting = {1, 0, 64, CC1D_BLOCK, 0}, update_cutting = {8, 0, 0, 0, 0},
+                     backward_cutting = {1024, 256, 1024, 1024, 8};
 
 /* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
  * run fastest.  Packed sequences have their spans listed: a long one is cut by time, short ones
@@ -95,6 +77,7 @@ static const cutting forward_cutting = {1, 0}, update_cutting = {8, 0},
 typedef struct tiling {
     int64_t batch, dim, seqlen;
     int64_t batch_size, dim_size, time_size;
+    int64_t channels; /* as in cc1d_tile */
     int64_t spans, dim_tiles, time_tiles;
     cc1d_tile *list; /* NULL: spans are a grid of batch_size by time_size */
 } tiling;
@@ -112,20 +95,48 @@ static void list_spans(tiling *t, const cc1d_args *args)
         }
         do {
             int64_t end = min64(begin + t->time_size, length);
-            t->list[t->spans++] = (cc1d_tile){n, n + 1, 0, 0, begin, end};
+            t->list[t->spans++] = (cc1d_tile){n, n + 1, 0, 0, begin, end, 0, NULL};
             begin = end;
         } while (begin < length);
     }
 }
 
+static int64_t magnitude(int64_t a)
+{
+    return a < 0 ? -a : a;
+}
+
+/* Sizes for kernels with columns.  If the batch has the smallest stride its rows take the columns.
+ */
+static void cut_columns(tiling *t, const cc1d_args *args, cc1d_layout layout, cutting cut,
+                        int64_t columns)
+{
+    const causal_conv1d_tensor *x = &args->x;
+    const bool alike = !cc1d_present(&args->cu_seqlens) && !cc1d_present(&args->seq_idx) &&
+                       !cc1d_present(&args->cache_seqlens) &&
+                       !cc1d_present(&args->conv_state_indices);
+    const bool across = layout == CC1D_STRIDED && alike && t->batch >= columns / 2 &&
+                        magnitude(x->stride[0]) < magnitude(x->stride[1]) &&
+                        magnitude(x->stride[0]) < magnitude(x->stride[2]);
+    t->channels = across ? 1 : max64(1, min64(columns, t->dim));
+    t->dim_size = max64(1, min64(t->dim, layout == CC1D_DIM ? DIM_TILE : columns));
+    t->time_size = max64(layout == CC1D_TIME ? TILE / columns : CC1D_BLOCK, cut.any_times);
+    t->time_size = max64(t->time_size, cut.times_per_tap * args->weight.size[1]);
+    t->batch_size = alike ? columns / t->channels : 1;
+    t->batch_size *= max64(1, cut.any_columns / max64(1, t->seqlen) / t->batch_size);
+}
+
 /* Depends on the shape, the layout and cu_seqlens alone.  Time tiles are multiples of 64 elements,
  * so that the vectors of one never straddle two.  False: out of memory. */
-static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cutting cut)
+static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cutting cut,
+                        int64_t columns)
 {
     const causal_conv1d_tensor *x = &args->x, *packed = &args->cu_seqlens;
     *t = (tiling){.dim = x->size[1], .seqlen = x->size[2], .batch_size = 1};
     t->batch = cc1d_sequences(x, packed);
-    if (layout == CC1D_DIM) {
+    if (columns) {
+        cut_columns(t, args, layout, cut, columns);
+    } else if (layout == CC1D_DIM) {
         bool wide = (double)x->size[0] * (double)t->dim * (double)t->seqlen >= WIDE;
         t->dim_size = max64(1, min64(t->dim, wide ? CC1D_DIM_TILE : DIM_TILE));
         t->time_size = ceil_div(4 * TILE / t->dim_size, 64) * 64;
@@ -142,7 +153,7 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cu
         return true;
     }
     t->time_tiles = max64(1, ceil_div(t->seqlen, t->time_size));
-    if (t->time_tiles == 1) t->batch_size = max64(1, cut.columns / max64(1, t->seqlen));
+    if (t->time_tiles == 1 && !columns) t->batch_size = max64(1, cut.columns / max64(1, t->seqlen));
     t->spans = ceil_div(t->batch, t->batch_size) * t->time_tiles;
     return true;
 }
@@ -160,15 +171,8 @@ static cc1d_tile tile_at(const tiling *t, int64_t index)
         tile.time_end = min64(tile.time_begin + t->time_size, t->seqlen);
     }
     tile.dim_begin = d, tile.dim_end = min64(d + t->dim_size, t->dim);
+    tile.channels = t->channels;
     return tile;
-}
-
-/* Tiles that make it worth waking another thread. */
-static int64_t tile_grain(const tiling *t)
-{
-    int64_t elements = min64(t->batch_size, t->batch) * min64(t->dim_size, t->dim) *
-                       min64(t->time_size, t->seqlen);
-    return max64(1, TILE / max64(elements, 1));
 }
 
 static cc1d_layout common_layout(const causal_conv1d_tensor *const *tensors, int n)
@@ -182,13 +186,13 @@ static cc1d_layout common_layout(const causal_conv1d_tensor *const *tensors, int
     return time ? CC1D_TIME : dim ? CC1D_DIM : CC1D_STRIDED;
 }
 
-/* The ISA's kernels for a call, or the scalar ones. */
+/* The ISA's kernels for a call: specialised ones, or those for any. */
 static cc1d_kernels choose(const cc1d_isa *isa, cc1d_layout layout, const cc1d_args *args)
 {
     cc1d_kernels k = {0};
     if (args->weight.size[1] <= CC1D_MAX_WIDTH)
         k = isa->kernels(CC1D_VARIANT((int64_t)layout, args->x.dtype, args->weight.size[1]));
-    return k.forward ? k : scalar_kernels(0);
+    return k.forward ? k : isa->general(args->x.dtype == CAUSAL_CONV1D_FLOAT64);
 }
 
 /* A call under way. */
@@ -199,7 +203,18 @@ typedef struct run {
     uint8_t *masks;
     char *partials; /* of the backward: [span][W + 1][D] */
     int64_t partial_bytes;
+    atomic_bool failed; /* no memory */
 } run;
+
+/* Tiles that make it worth waking another thread. */
+static int64_t tile_grain(const run *r)
+{
+    const tiling *t = &r->tiling;
+    int64_t elements = min64(t->batch_size, t->batch) * min64(t->dim_size, t->dim) *
+                       min64(t->time_size, t->seqlen);
+    if (r->kernels.columns) elements *= 1 + r->args.weight.size[1] / 8;
+    return max64(1, TILE / max64(elements, 1));
+}
 
 static void mask_times(int64_t begin, int64_t end, void *context)
 {
@@ -234,8 +249,9 @@ static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *c
     cc1d_layout layout = common_layout(same_layout, n);
     const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
     r->kernels = choose(isa, layout, &r->args);
-    if (!make_tiling(&r->tiling, &r->args, layout, cut)) return false;
-    if (!cc1d_present(seq_idx) || r->args.weight.size[1] > CC1D_MAX_WIDTH) return true;
+    if (!make_tiling(&r->tiling, &r->args, layout, cut, r->kernels.columns)) return false;
+    if (!cc1d_present(seq_idx) || r->kernels.columns || r->args.weight.size[1] > CC1D_MAX_WIDTH)
+        return true;
     int64_t count = seq_idx->size[0] * seq_idx->size[1];
     if (!(r->masks = malloc((size_t)count + 64))) return false;
     memset(r->masks + count, 0, 64);
@@ -244,24 +260,40 @@ static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *c
     return true;
 }
 
-static void forward_tiles(int64_t begin, int64_t end, void *context)
+/* Runs tiles [begin, end) of the forward, or of the backward if there are partial sums. */
+static void run_tiles(int64_t begin, int64_t end, void *context)
 {
-    const run *r = context;
+    run *r = context;
+    char *memory = NULL, *scratch = NULL;
+    if (r->kernels.columns) {
+        if (!(memory = malloc((size_t)cc1d_scratch_bytes(&r->args) + 64))) {
+            atomic_store(&r->failed, true);
+            return;
+        }
+        scratch = memory + (-(uintptr_t)memory & 63);
+    }
     for (int64_t i = begin; i < end; i++) {
         cc1d_tile tile = tile_at(&r->tiling, i);
-        r->kernels.forward(&r->args, &tile);
+        tile.scratch = scratch;
+        if (r->partials)
+            r->kernels.backward(&r->args, &tile,
+                                r->partials + i / r->tiling.dim_tiles * r->partial_bytes);
+        else
+            r->kernels.forward(&r->args, &tile);
     }
+    free(memory);
 }
 
 static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads *threads)
 {
     const causal_conv1d_tensor *const same_layout[] = {&r->args.x, &r->args.out};
+    if (cc1d_is_empty(&r->args.x)) return true;
     bool ok = begin_run(r, isa, same_layout, 2, forward_cutting, threads);
     if (ok)
-        cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(&r->tiling),
-                       forward_tiles, r);
+        cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(r), run_tiles, r);
     end_run(r);
-    return ok;
+    if (cc1d_present(&r->args.cu_seqlens)) cc1d_clear_padding(&r->args, &r->args.out, threads);
+    return ok && !r->failed;
 }
 
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
@@ -297,7 +329,8 @@ static bool one_pass(const cc1d_args *args)
     int64_t length = states->size[2], width = args->weight.size[1];
     return args->x.size[2] == 1 && !cc1d_present(&args->cache_seqlens) &&
            common_layout(tensors, 2) == CC1D_DIM && (length == width || length == width - 1) &&
-           (states->stride[2] == 1 || length == 1) && states->stride[1] == length;
+           (states->stride[2] == 1 || length == 1) &&
+           (states->stride[1] == length || states->size[1] == 1);
 }
 
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
@@ -314,8 +347,8 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
     if (one_pass(&r.args)) {
         r.kernels = choose(isa, CC1D_DIM, &r.args);
         if (r.kernels.update) {
-            make_tiling(&r.tiling, &r.args, CC1D_DIM, update_cutting);
-            cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r.tiling),
+            make_tiling(&r.tiling, &r.args, CC1D_DIM, update_cutting, 0);
+            cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r),
                            update_tiles, &r);
             return CAUSAL_CONV1D_OK;
         }
@@ -330,16 +363,6 @@ void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
 {
     cc1d_args none = {.x = args->x, .cu_seqlens = args->cu_seqlens};
     cc1d_move_states(&none, &args->states, threads);
-}
-
-static void backward_tiles(int64_t begin, int64_t end, void *context)
-{
-    const run *r = context;
-    for (int64_t i = begin; i < end; i++) {
-        cc1d_tile tile = tile_at(&r->tiling, i);
-        r->kernels.backward(&r->args, &tile,
-                            r->partials + i / r->tiling.dim_tiles * r->partial_bytes);
-    }
 }
 
 typedef struct reduction {
@@ -395,17 +418,22 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
                       .silu = args->silu}};
     const causal_conv1d_tensor *const same_layout[] = {&r.args.x, &r.args.dout, &r.args.dx};
     int64_t bytes = 0;
-    bool ok = begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
+    /* dweight and dbias of nothing are 0, the sums of no part. */
+    bool ok = true, nothing = cc1d_is_empty(&args->x) && (!cc1d_present(&args->dinitial_states) ||
+                                                          cc1d_is_empty(&args->dinitial_states));
+    r.tiling.dim = args->x.size[1];
+    if (!nothing) ok = begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
     r.partial_bytes = (args->weight.size[1] + 1) * r.tiling.dim *
                       (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
     ok = ok && !__builtin_mul_overflow(r.partial_bytes, r.tiling.spans, &bytes) &&
          (uint64_t)bytes < SIZE_MAX && (r.partials = malloc((size_t)bytes + 1));
     if (ok) {
         reduction reduce = {&r, &args->dweight, &args->dbias};
-        cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r.tiling),
-                       backward_tiles, &r);
+        cc1d_for_range(threads, r.tiling.spans * r.tiling.dim_tiles, tile_grain(&r), run_tiles, &r);
         cc1d_for_range(threads, r.tiling.dim, 1024, reduce_channels, &reduce);
+        if (!nothing && cc1d_present(&args->cu_seqlens))
+            cc1d_clear_padding(&r.args, &args->dx, threads);
     }
     end_run(&r);
-    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
+    return ok && !r.failed ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }

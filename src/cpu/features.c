@@ -3,7 +3,6 @@
 #include "features.h"
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <string.h>
 
 #ifdef CC1D_X86
@@ -84,6 +83,19 @@ static bool listed(const char *list, const char *name)
         if (n == strlen(name) && memcmp(list, name, n) == 0) return true;
     }
     return false;
+}
+
+const char *cc1d_unknown_feature(const char *hide, size_t *length)
+{
+    for (const char *entry = hide; entry && *entry; entry += *length + (entry[*length] != 0)) {
+        *length = strcspn(entry, ", ");
+        bool known = *length == 0;
+#define X(name) known = known || (*length == strlen(#name) && !memcmp(entry, #name, *length));
+        CC1D_FEATURES(X)
+#undef X
+        if (!known) return entry;
+    }
+    return NULL;
 }
 
 uint32_t cc1d_cpu_features(const char *hide)

@@ -2,6 +2,7 @@
 #ifndef CAUSAL_CONV1D_CPU_FEATURES_H
 #define CAUSAL_CONV1D_CPU_FEATURES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #ifdef CAUSAL_CONV1D_EMULATED_MPS /* tests of the shader: no kernels of the CPU to compile */
@@ -26,6 +27,9 @@ enum {
     CC1D_FEATURES(X)
 #undef X
 };
+
+/* The first entry of hide that names no feature, of *length characters; NULL if there is none. */
+const char *cc1d_unknown_feature(const char *hide, size_t *length);
 
 /* Bits CC1D_*; hide is a list as in CAUSAL_CONV1D_HIDE, or NULL. */
 uint32_t cc1d_cpu_features(const char *hide);

@@ -10,7 +10,8 @@
 
 #include "../../include/causal_conv1d.h"
 
-/* The specialised widths.  Others, like fp64 and other strides, are served by the scalar code. */
+/* The specialised widths.  Others, like fp64 and other strides, have kernels for any
+ * (general.inc.h). */
 #ifndef CC1D_WIDTHS /* sanitizers, whose compiles take minutes, name fewer */
 #define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #endif
@@ -42,19 +43,34 @@ typedef struct cc1d_sequence {
 
 cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n);
 
-/* Element i of a vector of indices, int32 or int64. */
-int64_t cc1d_index(const causal_conv1d_tensor *t, int64_t i);
-
-/* The id of column t of batch row b; columns before 0 carry the first one's. */
-int64_t cc1d_seq_idx(const causal_conv1d_tensor *seq_idx, int64_t b, int64_t t);
-
 /* Sequences [batch_begin, batch_end), channels [dim_begin, dim_end), and of each sequence the times
  * [time_begin, time_end) as far as it has them. */
 typedef struct cc1d_tile {
     int64_t batch_begin, batch_end;
     int64_t dim_begin, dim_end;
     int64_t time_begin, time_end;
+    /* For kernels with columns: channels that they take at once, <= columns, the other columns
+     * having more sequences or times of them; cc1d_scratch_bytes on a multiple of 64. */
+    int64_t channels;
+    void *scratch;
 } cc1d_tile;
+
+/* Times that the kernels for any width have in scratch memory at once, and the rows beyond that
+ * their loops may touch. */
+enum { CC1D_BLOCK = 192, CC1D_SPARE = 16 };
+
+static inline int64_t cc1d_block(const cc1d_args *args)
+{
+    const int64_t seqlen = args->x.size[2] > 0 ? args->x.size[2] : 1;
+    return seqlen < CC1D_BLOCK ? seqlen : CC1D_BLOCK;
+}
+
+/* Of a thread: rows of 64 bytes, and the ids of a block. */
+static inline int64_t cc1d_scratch_bytes(const cc1d_args *args)
+{
+    const int64_t width = args->weight.size[1], block = cc1d_block(args);
+    return 64 * (8 * width + 3 * block + 6 * CC1D_SPARE + 4) + 8 * (width + block);
+}
 
 /* Which stride is 1 in x and in every other (B,D,T) tensor of the call. */
 typedef enum cc1d_layout {
@@ -78,7 +94,8 @@ typedef void cc1d_update_kernel(const cc1d_args *args, const cc1d_tile *tile);
 typedef struct cc1d_kernels {
     cc1d_forward_kernel *forward;
     cc1d_backward_kernel *backward;
-    cc1d_update_kernel *update; /* NULL in the scalar code */
+    cc1d_update_kernel *update; /* NULL in the scalar code, and for any width */
+    int columns;                /* of a row of scratch memory; 0: the kernels need none */
 } cc1d_kernels;
 
 /* A number for a layout, dtype of x and width; width <= CC1D_MAX_WIDTH. */
@@ -89,6 +106,7 @@ typedef struct cc1d_isa {
     const char *name;
     uint32_t features;                        /* all that it needs, CC1D_* of features.h */
     cc1d_kernels (*kernels)(int64_t variant); /* NULLs where it has none */
+    cc1d_kernels (*general)(bool f64);        /* for any width and strides */
 } cc1d_isa;
 
 /* Every ISA of this build, the best first, "scalar" last; NULL ends the list. */
@@ -101,16 +119,16 @@ const cc1d_isa *cc1d_best_isa(void);
 cc1d_forward_kernel cc1d_forward_scalar;
 cc1d_backward_kernel cc1d_backward_scalar;
 
-/* body over [0, end) on the caller's threads, if there are any and it is more than one grain. */
-void cc1d_for_range(const causal_conv1d_threads *threads, int64_t end, int64_t grain,
-                    causal_conv1d_body *body, void *context);
-
 /* Moves the states on: column j of `states` becomes column length - L + j of each sequence, counted
  * on from args->states where it is negative (0 if there are none).  With cache_seqlens x is written
  * into the ring instead.  `states` may be args->states.  Also writes 0 to args->out, if present,
  * where conv_state_indices says padding. */
 void cc1d_move_states(const cc1d_args *args, const causal_conv1d_tensor *states,
                       const causal_conv1d_threads *threads);
+
+/* Writes 0 to the times of t, out or dx, that come after the last packed sequence. */
+void cc1d_clear_padding(const cc1d_args *args, const causal_conv1d_tensor *t,
+                        const causal_conv1d_threads *threads);
 
 /* Run checked arguments with the kernels of one ISA; stream as in cc1d_args. */
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,

@@ -227,9 +227,110 @@ INLINE void vr_move_on(char *p, const void *x, const int size, const int n)
     }
 }
 
+INLINE void vr_transpose(vr *v)
+{
+    TRANSPOSE(v, vr, LANES, vr_unzip);
+}
+
+typedef struct vd {
+    float64x2_t l, h;
+} vd;
+
+INLINE vd vd_set(double a)
+{
+    return (vd){vdupq_n_f64(a), vdupq_n_f64(a)};
+}
+
+INLINE vd vd_add(vd a, vd b)
+{
+    return (vd){vaddq_f64(a.l, b.l), vaddq_f64(a.h, b.h)};
+}
+
+INLINE vd vd_sub(vd a, vd b)
+{
+    return (vd){vsubq_f64(a.l, b.l), vsubq_f64(a.h, b.h)};
+}
+
+INLINE vd vd_mul(vd a, vd b)
+{
+    return (vd){vmulq_f64(a.l, b.l), vmulq_f64(a.h, b.h)};
+}
+
+INLINE vd vd_div(vd a, vd b)
+{
+    return (vd){vdivq_f64(a.l, b.l), vdivq_f64(a.h, b.h)};
+}
+
+INLINE vd vd_fma(vd a, vd b, vd c)
+{
+    return (vd){vfmaq_f64(c.l, a.l, b.l), vfmaq_f64(c.h, a.h, b.h)};
+}
+
+INLINE vd vd_max(vd a, vd b)
+{
+    return (vd){vmaxq_f64(a.l, b.l), vmaxq_f64(a.h, b.h)};
+}
+
+INLINE vd vd_min(vd a, vd b)
+{
+    return (vd){vminq_f64(a.l, b.l), vminq_f64(a.h, b.h)};
+}
+
+INLINE float64x2_t exponent64(float64x2_t a)
+{
+    return vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(a), 52));
+}
+
+INLINE vd vd_exponent(vd a)
+{
+    return (vd){exponent64(a.l), exponent64(a.h)};
+}
+
+INLINE vd vd_load(const void *p, causal_conv1d_dtype dtype)
+{
+    (void)dtype;
+    return (vd){vld1q_f64(p), vld1q_f64((const double *)p + 2)};
+}
+
+INLINE void vd_store(void *p, causal_conv1d_dtype dtype, vd a)
+{
+    (void)dtype;
+    vst1q_f64(p, a.l);
+    vst1q_f64((double *)p + 2, a.h);
+}
+
+INLINE vd vd_load_n(const void *p, causal_conv1d_dtype dtype, int n)
+{
+    double part[LANES / 2] = {0};
+    memcpy(part, p, (size_t)n * sizeof *part);
+    return vd_load(part, dtype);
+}
+
+INLINE void vd_store_n(void *p, causal_conv1d_dtype dtype, vd a, int n)
+{
+    double part[LANES / 2];
+    vd_store(part, dtype, a);
+    memcpy(p, part, (size_t)n * sizeof *part);
+}
+
+INLINE void vd_unzip(vd a, vd b, vd *even, vd *odd)
+{
+    *even = (vd){vuzp1q_f64(a.l, a.h), vuzp1q_f64(b.l, b.h)};
+    *odd = (vd){vuzp2q_f64(a.l, a.h), vuzp2q_f64(b.l, b.h)};
+}
+
+INLINE void vd_transpose(vd *v)
+{
+    TRANSPOSE(v, vd, LANES / 2, vd_unzip);
+}
+
+#define HOLD(v) __asm__("" : "+w"((v).l), "+w"((v).h))
+enum { CORE_TIMES = 12, CORE_TAPS = 2 };
+
 #ifdef ONLY_BF16
 extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #define OTHER_KERNELS cc1d_neon.kernels
+#define OTHER_GENERAL cc1d_neon.general
 #define ISA cc1d_neon_bf16
 #define ISA_NAME "neon_bf16"
 #define ISA_FEATURES (CC1D_neon | CC1D_bf16)
@@ -244,6 +345,9 @@ extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"
+#ifndef ONLY_BF16
+#include "general.inc.h"
+#endif
 #include "table.inc.h"
 
 #if defined(ONLY_BF16) && defined(__clang__)

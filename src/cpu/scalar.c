@@ -8,7 +8,7 @@
 #include <assert.h>
 #include <math.h>
 
-#include "dtype.h"
+#include "../core/tensor.h"
 #include "kernels.h"
 
 typedef causal_conv1d_tensor tensor;

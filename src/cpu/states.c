@@ -1,25 +1,12 @@
 /* Sequences and their states: where a sequence lies, and what its state becomes. */
+#include <stdlib.h>
 #include <string.h>
 
-#include "../check.h"
-#include "dtype.h"
+#include "../core/lent.h"
+#include "../core/tensor.h"
 #include "kernels.h"
 
 typedef causal_conv1d_tensor tensor;
-
-int64_t cc1d_index(const tensor *t, int64_t i)
-{
-    i *= t->stride[0];
-    return t->dtype == CAUSAL_CONV1D_INT32 ? ((const int32_t *)t->data)[i]
-                                           : ((const int64_t *)t->data)[i];
-}
-
-int64_t cc1d_seq_idx(const tensor *seq_idx, int64_t b, int64_t t)
-{
-    int64_t i = b * seq_idx->stride[0] + (t < 0 ? 0 : t) * seq_idx->stride[1];
-    return seq_idx->dtype == CAUSAL_CONV1D_INT32 ? ((const int32_t *)seq_idx->data)[i]
-                                                 : ((const int64_t *)seq_idx->data)[i];
-}
 
 /* Remainder in [0, n). */
 static int64_t modulo(int64_t a, int64_t n)
@@ -48,6 +35,9 @@ cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n)
     return s;
 }
 
+/* Columns of states from which on they are moved row by row, where rows are contiguous. */
+enum { LONG = 8 };
+
 typedef struct mover {
     const cc1d_args *args;
     const tensor *states;
@@ -55,20 +45,21 @@ typedef struct mover {
     int64_t dim_size, dim_tiles; /* channels of a task, tasks of a sequence */
 } mover;
 
-/* The elements (i, d.., k) of t. */
-typedef struct channels {
+/* Elements of a tensor, `step` bytes apart. */
+typedef struct elements {
     char *data;
     int64_t step;
-} channels;
+} elements;
 
-static channels at(const mover *m, const tensor *t, int64_t i, int64_t d, int64_t k)
+/* (i, d.., k) of t, or (i, d, k..), by the dimension that runs. */
+static elements at(const mover *m, const tensor *t, int64_t i, int64_t d, int64_t k, int runs)
 {
     int64_t offset = i * t->stride[0] + d * t->stride[1] + k * t->stride[2];
-    return (channels){(char *)t->data + offset * m->size, t->stride[1] * m->size};
+    return (elements){(char *)t->data + offset * m->size, t->stride[runs] * m->size};
 }
 
-/* n channels of one column; from.data NULL: 0. */
-static void copy(const mover *m, channels to, channels from, int64_t n)
+/* n elements, which may move to where earlier ones were; from.data NULL: 0. */
+static void copy(const mover *m, elements to, elements from, int64_t n)
 {
 #define COPY(bytes)                                                          \
     for (int64_t i = 0; i < n; i++) {                                        \
@@ -79,7 +70,9 @@ static void copy(const mover *m, channels to, channels from, int64_t n)
     }
     if (from.data == to.data && from.data) return; /* nothing moved */
     if (from.data && to.step == m->size && from.step == m->size)
-        memcpy(to.data, from.data, (size_t)(n * m->size));
+        memmove(to.data, from.data, (size_t)(n * m->size));
+    else if (!from.data && to.step == m->size)
+        memset(to.data, 0, (size_t)(n * m->size));
     else if (m->size == 2)
         COPY(2)
     else if (m->size == 4)
@@ -92,15 +85,25 @@ static void copy(const mover *m, channels to, channels from, int64_t n)
 /* Columns ascend, so that `states` may be the states that are read. */
 static void move(const mover *m, const cc1d_sequence *s, int64_t d, int64_t n)
 {
-    const tensor *before = &m->args->states, *states = m->states;
-    for (int64_t j = 0; j < states->size[2]; j++) {
-        int64_t t = s->length - states->size[2] + j;
-        channels from = {NULL, 0};
+    const tensor *x = &m->args->x, *before = &m->args->states, *states = m->states;
+    const int64_t length = states->size[2], kept = length > s->length ? length - s->length : 0;
+    const bool rows = length >= LONG && llabs(states->stride[2]) < llabs(states->stride[1]);
+    const elements none = {NULL, 0};
+    for (int64_t j = 0; j < length && !rows; j++) {
+        int64_t t = s->length - length + j;
+        elements from = none;
         if (t >= 0)
-            from = at(m, &m->args->x, s->batch, d, s->start + t);
+            from = at(m, x, s->batch, d, s->start + t, 1);
         else if (before->dtype)
-            from = at(m, before, s->state, d, before->size[2] + t);
-        copy(m, at(m, states, s->state, d, j), from, n);
+            from = at(m, before, s->state, d, before->size[2] + t, 1);
+        copy(m, at(m, states, s->state, d, j, 1), from, n);
+    }
+    for (int64_t c = d; c < d + n && rows; c++) {
+        elements from = none;
+        if (before->dtype && kept > 0) from = at(m, before, s->state, c, before->size[2] - kept, 2);
+        copy(m, at(m, states, s->state, c, 0, 2), from, kept);
+        from = at(m, x, s->batch, c, s->start + s->length - (length - kept), 2);
+        copy(m, at(m, states, s->state, c, kept, 2), from, length - kept);
     }
 }
 
@@ -110,8 +113,8 @@ static void write_ring(const mover *m, const cc1d_sequence *s, int64_t position,
     int64_t length = m->states->size[2], t = s->length > length ? s->length - length : 0;
     position = modulo(position, length);
     for (; t < s->length; t++)
-        copy(m, at(m, m->states, s->state, d, modulo(position + t, length)),
-             at(m, &m->args->x, s->batch, d, t), n);
+        copy(m, at(m, m->states, s->state, d, modulo(position + t, length), 1),
+             at(m, &m->args->x, s->batch, d, t, 1), n);
 }
 
 static void move_tasks(int64_t begin, int64_t end, void *context)
@@ -124,7 +127,7 @@ static void move_tasks(int64_t begin, int64_t end, void *context)
         cc1d_sequence s = cc1d_sequence_at(args, b);
         if (s.state < 0)
             for (int64_t t = 0; t < args->x.size[2]; t++)
-                copy(m, at(m, &args->out, b, d, t), (channels){NULL, 0}, n);
+                copy(m, at(m, &args->out, b, d, t, 1), (elements){NULL, 0}, n);
         else if (args->cache_seqlens.dtype)
             write_ring(m, &s, cc1d_index(&args->cache_seqlens, b), d, n);
         else
@@ -137,6 +140,36 @@ void cc1d_move_states(const cc1d_args *args, const tensor *states,
 {
     mover m = {args, states, (int64_t)cc1d_dtype_size(states->dtype), 1024, 0};
     int64_t count = cc1d_sequences(&args->x, &args->cu_seqlens);
+    if (cc1d_is_empty(states) && cc1d_is_empty(&args->x)) return;
     m.dim_tiles = (args->x.size[1] + m.dim_size - 1) / m.dim_size;
     cc1d_for_range(threads, count * m.dim_tiles, 8, move_tasks, &m);
+}
+
+/* Zeros: rows of time, or of channels if those lie closer together. */
+typedef struct zeros {
+    mover m;
+    int64_t start, rows, length;
+    bool time;
+} zeros;
+
+static void clear_rows(int64_t begin, int64_t end, void *context)
+{
+    const zeros *z = context;
+    const tensor *t = z->m.states;
+    for (int64_t i = begin; i < end; i++) {
+        elements to =
+            z->time ? at(&z->m, t, 0, i, z->start, 2) : at(&z->m, t, 0, 0, z->start + i, 1);
+        copy(&z->m, to, (elements){NULL, 0}, z->length);
+    }
+}
+
+void cc1d_clear_padding(const cc1d_args *args, const tensor *t,
+                        const causal_conv1d_threads *threads)
+{
+    const int64_t start = cc1d_index(&args->cu_seqlens, args->cu_seqlens.size[0] - 1);
+    const int64_t dim = t->size[1], times = t->size[2] - start;
+    zeros z = {{args, t, (int64_t)cc1d_dtype_size(t->dtype), 0, 0}, start, times, dim, false};
+    if (times == 0) return;
+    if (llabs(t->stride[2]) < llabs(t->stride[1])) z.rows = dim, z.length = times, z.time = true;
+    cc1d_for_range(threads, z.rows, 16384 / z.length + 1, clear_rows, &z);
 }

@@ -46,7 +46,7 @@ CC1D_WIDTHS(UPDATES)
 #define CASE(LAYOUT, layout, dtype, W)                                                             \
     case CC1D_VARIANT(CC1D_##LAYOUT, CAUSAL_CONV1D_##dtype, W):                                    \
         return (cc1d_kernels){forward_##layout##_##dtype##_##W, backward_##layout##_##dtype##_##W, \
-                              update_##dtype##_##W};
+                              update_##dtype##_##W, 0};
 #define CASE_LAYOUTS(W, dtype) LAYOUTS(CASE, W, dtype)
 #define CASE_WIDTH(W) DTYPES(CASE_LAYOUTS, W)
 
@@ -58,4 +58,14 @@ static cc1d_kernels kernels(int64_t variant)
     }
 }
 
-const cc1d_isa ISA = {ISA_NAME, ISA_FEATURES, kernels};
+static cc1d_kernels general(bool f64)
+{
+#ifdef ONLY_BF16
+    return OTHER_GENERAL(f64);
+#else
+    return f64 ? (cc1d_kernels){forward_any_f64, backward_any_f64, NULL, 8}
+               : (cc1d_kernels){forward_any_f32, backward_any_f32, NULL, 16};
+#endif
+}
+
+const cc1d_isa ISA = {ISA_NAME, ISA_FEATURES, kernels, general};

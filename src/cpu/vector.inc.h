@@ -20,6 +20,12 @@
  *   vr_shift(prev, cur, k)                     lane i is element i-k of the row ..prev,cur; k <= LANES
  *   vr_unzip(a, b, &even, &odd)                elements of the row a,b
  *   vr_pick(v, n, j)                           lane i is element i*n+j of the row v[0],..,v[n-1]; n odd
+ *   vr_transpose(v)                            LANES rows v[0],..,v[LANES-1] become the columns
+ *   HOLD(v)                                    v is in a register: no use of it loads it again
+ *   CORE_TIMES, CORE_TAPS                      sums of products that are kept in registers, and taps;
+ *                                              CORE_TIMES a multiple of 4
+ * the same over vd, as many bytes of doubles: vd_set add sub mul div fma max min load load_n store
+ * store_n transpose, and vd_exponent(a), 2^(k-1023), k the low 11 bits of a, from 1 to 2046
  * and where BF16_PAIRS is 1, over 2 * LANES bf16 elements, those of even place in one register and
  * those of odd place in the other, with no lane crossed:
  *   vr_load_bf16 vr_store_bf16 vr_stream_bf16 vr_load_bf16_n vr_store_bf16_n
@@ -31,7 +37,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "dtype.h"
+#include "../core/tensor.h"
 #include "kernels.h"
 
 #define INLINE static inline __attribute__((always_inline, unused))
@@ -52,6 +58,15 @@ enum { ROW = CC1D_DIM_TILE + 16 };
 #else
 #define EACH(k, n) PRAGMA(GCC unroll 32) for (int k = 0; k < (n); k++)
 #endif
+
+/* v[0..n), n rows of n lanes, become their columns: all elements being one row, halving it into
+ * those of even and of odd place as often as n can be halved. */
+#define TRANSPOSE(v, type, n, unzip)                                               \
+    EACH (level, n == 4 ? 2 : n == 8 ? 3 : 4) {                                    \
+        type half[n];                                                              \
+        EACH (i, n / 2) unzip(v[2 * i], v[2 * i + 1], &half[i], &half[i + n / 2]); \
+        EACH (i, n) v[i] = half[i];                                                \
+    }
 
 /* p += step, unseen by gcc, which would keep a pointer to each row of a block, on the stack. */
 #define NEXT_ROW(p, step)      \

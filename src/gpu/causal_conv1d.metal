@@ -255,15 +255,14 @@ struct Sequence {
     offset n, start, end;
 };
 
-// The bounds are held inside of x, and those of the sequence at t around t, whatever cu_seqlens
-// says.
+// The bounds are held inside of x, and the sequence at t starts no later, whatever cu_seqlens says.
 inline Sequence sequence_of(thread const Channel &c, offset n)
 {
     Sequence s;
     s.n = n;
 #if PACKED
     s.start = min(max(offset(c.ids[n * c.ids_t]), offset(0)), c.seqlen);
-    s.end = min(max(offset(c.ids[(n + 1) * c.ids_t]), s.start), c.seqlen);
+    s.end = min(max(offset(c.ids[min(n + 1, c.sequences) * c.ids_t]), s.start), c.seqlen);
 #else
     s.start = 0;
     s.end = c.seqlen;
@@ -271,7 +270,7 @@ inline Sequence sequence_of(thread const Channel &c, offset n)
     return s;
 }
 
-// The sequence that time t belongs to.
+// The sequence that time t belongs to, or the last one, which ends before t.
 inline Sequence sequence_at(thread const Channel &c, offset t)
 {
 #if PACKED
@@ -285,7 +284,6 @@ inline Sequence sequence_at(thread const Channel &c, offset t)
     }
     Sequence s = sequence_of(c, n);
     s.start = min(s.start, t);
-    s.end = max(s.end, t + 1);
     return s;
 #else
     return sequence_of(c, c.batch);
@@ -303,11 +301,13 @@ inline bool counts(thread const Channel &c, offset at, offset t)
 #endif
 }
 
-// Padding has a negative id.
-inline bool is_padding(thread const Channel &c, offset t)
+// Padding has a negative id, or lies beyond s, the sequence at t.
+inline bool is_padding(thread const Channel &c, thread const Sequence &s, offset t)
 {
 #if SEQ_IDX
     return c.ids[t * c.ids_t] < 0;
+#elif PACKED
+    return t >= s.end;
 #else
     return false;
 #endif
@@ -368,14 +368,15 @@ inline float convolution(thread const Channel &c, thread const Sequence &s, offs
 // The general way to out[t].
 inline float output(thread const Channel &c, offset t)
 {
-    return is_padding(c, t) ? 0.0f : activation(convolution(c, sequence_at(c, t), t));
+    Sequence s = sequence_at(c, t);
+    return is_padding(c, s, t) ? 0.0f : activation(convolution(c, s, t));
 }
 #endif
 
 // The general way to g[t]; 0 from the end of sequence s on.
 inline float gradient(thread const Channel &c, thread const Sequence &s, offset t)
 {
-    if (t >= s.end || is_padding(c, t)) return 0.0f;
+    if (t >= s.end || is_padding(c, s, t)) return 0.0f;
     float dout = float(c.dout[t * c.dout_t]);
 #if SILU
     return activation_gradient(dout, convolution(c, s, t));
@@ -397,13 +398,14 @@ inline float input_gradient(thread const Channel &c, thread const Sequence &s, o
     return sum;
 }
 
-// The gradient of the final states that the input at time `at` of sequence s became.
+// The gradient of the final states that the input at time `at` of sequence s became; 0 of padding.
 inline float final_gradient(device const VALUE *dfinal, offset dfinal_n, offset dfinal_k,
                             thread const Sequence &s, offset at)
 {
 #if FINAL
     offset column = at - s.end + WIDTH - 1;
-    return column < 0 ? 0.0f : float(dfinal[s.n * dfinal_n + column * dfinal_k]);
+    if (column < 0 || (PACKED && at >= s.end)) return 0.0f;
+    return float(dfinal[s.n * dfinal_n + column * dfinal_k]);
 #else
     return 0.0f;
 #endif
@@ -666,18 +668,20 @@ kernel void forward_time(FORWARD_ARGUMENTS)
 #pragma unroll
         for (int i = 0; i < VECTOR; i++) {
             float v = c.bias;
+            bool padding = false;
             if (whole) {
 #pragma unroll
                 for (int k = 0; k < WIDTH; k++) v = fma(w[k], inputs[i + k], v);
             } else {
                 Sequence s = sequence_at(c, t + i);
+                padding = is_padding(c, s, t + i);
 #pragma unroll
                 for (int k = 0; k < WIDTH; k++) {
                     offset at = t + i - (WIDTH - 1) + k;
                     v = fma(w[k], seen(c, s, at, counts(c, at, t + i), inputs[i + k]), v);
                 }
             }
-            result[i] = !whole && is_padding(c, t + i) ? 0.0f : activation(v);
+            result[i] = padding ? 0.0f : activation(v);
         }
 #endif
         Values::store(result, out + t * out_step);
@@ -747,8 +751,8 @@ kernel void forward_dim(FORWARD_ARGUMENTS)
 #pragma unroll
             for (int r = 0; r < ROWS; r++, to += offset(out_t)) {
                 offset now = min(t + r, last), first = now - (WIDTH - 1);
-                if (now >= s.end) s = sequence_at(c, now);
-                bool padding = is_padding(c, now), counted[WIDTH];
+                if (PACKED && now >= s.end && s.n + 1 < c.sequences) s = sequence_at(c, now);
+                bool padding = is_padding(c, s, now), counted[WIDTH];
 #pragma unroll
                 for (int k = 0; k < WIDTH; k++) counted[k] = counts(c, first + k, now);
                 float result[VECTOR];
@@ -865,7 +869,7 @@ kernel void backward_time(BACKWARD_ARGUMENTS)
                 if (!inside) continue;
                 Sequence one = sequence_at(c, t + i);
                 g[i] = gradient(c, one, t + i);
-                if (is_padding(c, t + i)) continue;
+                if (is_padding(c, one, t + i)) continue;
                 for (int k = 0; k < WIDTH; k++)
                     sums[k] = fma(g[i], input(c, one, t + i - (WIDTH - 1) + k, t + i), sums[k]);
                 sums[WIDTH] += g[i];
@@ -991,8 +995,8 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
                 }
             } else {
                 offset now = min(t + r, c.seqlen - 1), first = now - (WIDTH - 1);
-                if (now >= s.end) s = sequence_at(c, now);
-                bool alive = t + r < c.seqlen && !is_padding(c, now), counting[WIDTH];
+                if (PACKED && now >= s.end && s.n + 1 < c.sequences) s = sequence_at(c, now);
+                bool alive = t + r < c.seqlen && !is_padding(c, s, now), counting[WIDTH];
 #pragma unroll
                 for (int k = 0; k < WIDTH; k++) counting[k] = counts(c, first + k, now);
                 Channel one = c;
@@ -1027,7 +1031,7 @@ kernel void backward_dim(BACKWARD_ARGUMENTS)
             offset at = t + r - (WIDTH - 1);
             if (at < begin || at >= end) continue;
 #if FINAL
-            if (at >= done.end) done = sequence_at(c, at);
+            if (PACKED && at >= done.end && done.n + 1 < c.sequences) done = sequence_at(c, at);
 #pragma unroll
             for (int v = 0; v < VECTOR; v++)
                 result[v] +=
@@ -1092,8 +1096,8 @@ kernel void sums_general(BACKWARD_ARGUMENTS)
     PLACE_GRADIENT(c);
     float sum = 0.0f;
     for (offset t = begin; t < min(begin + offset(run), c.seqlen); t++) {
-        if (is_padding(c, t)) continue;
         Sequence s = sequence_at(c, t);
+        if (is_padding(c, s, t)) continue;
         float g = gradient(c, s, t);
         sum = k == WIDTH ? sum + g : fma(g, input(c, s, t - (WIDTH - 1) + k, t), sum);
     }
@@ -1168,7 +1172,7 @@ kernel void states(device const VALUE *x [[buffer(0)]], device const ID *ids [[b
     Channel c;
     c.x = x + (PACKED ? 0 : n * offset(x_b)) + d * offset(x_d), c.x_t = x_t;
     c.initial = initial + d * offset(initial_d), c.initial_n = initial_n, c.initial_k = initial_k;
-    c.ids = ids, c.ids_t = ids_t, c.seqlen = seqlen;
+    c.ids = ids, c.ids_t = ids_t, c.seqlen = seqlen, c.sequences = sequences;
     store_final_state(c, sequence_of(c, n), length,
                       states + n * offset(states_n) + d * offset(states_d), states_k);
 }
@@ -1198,7 +1202,7 @@ kernel void update(device const VALUE *x [[buffer(0)]], device const WEIGHT *wei
     out += b * offset(out_b) + d * offset(out_d);
 #if INDEXED
     ROW index = indices[b * offset(indices_b)];
-    if (index < 0 || index >= ROW(pool)) { // padding, or nothing that may be written
+    if (index < 0 || long(index) >= pool) { // padding, or nothing that may be written
         for (offset t = 0; t < offset(seqlen); t++) out[t * offset(out_t)] = VALUE(0.0f);
         return;
     }

@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../check.h"
-#include "../library.h"
-#include "../torch/torch_c.h"
+#include "../core/error.h"
+#include "../core/libtorch.h"
+#include "../core/library.h"
+#include "../core/lock.h"
 #include "cache.h"
-#include "gpu.h"
-#include "lock.h"
+#include "plan.h"
 #include "source.h"
 
 #define torch cc1d_torch

@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../check.h"
-#include "../torch/torch_c.h"
-#include "gpu.h"
-#include "lock.h"
+#include "../core/error.h"
+#include "../core/libtorch.h"
+#include "../core/lock.h"
+#include "plan.h"
 #include "source.h"
 
 #define torch cc1d_torch

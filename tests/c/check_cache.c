@@ -11,11 +11,11 @@
 
 enum { SIZE = 300, HEADER = 32, WRITERS = 4, WRITES = 200 };
 
-static char folder[256], file[512];
+static char root[] = "/tmp/check_cache.XXXXXX", folder[256], file[512];
 
 static void use(const char *name)
 {
-    snprintf(folder, sizeof folder, "/tmp/check_cache.%ld/%s", (long)getpid(), name);
+    snprintf(folder, sizeof folder, "%s/%s", root, name);
     setenv("CAUSAL_CONV1D_CACHE", folder, 1);
 }
 
@@ -105,6 +105,7 @@ int main(void)
                                      cc1d_cache_key_of("text", "sm_80", 12),
                                      cc1d_cache_key_of("text", "sm_90", 13),
                                      cc1d_cache_key_of("texts", "m_90", 12)};
+    if (!mkdtemp(root)) abort();
     use("a/folder/that/is/made");
     check(!has(&key), "an empty cache has something");
     store(&key, 1);
@@ -123,7 +124,7 @@ int main(void)
     check(!has(&key), "a cache that cannot be made has something");
 
     char command[600];
-    snprintf(command, sizeof command, "rm -r /tmp/check_cache.%ld", (long)getpid());
+    snprintf(command, sizeof command, "rm -r %s", root);
     check(system(command) == 0, "cleaning up");
     return report();
 }

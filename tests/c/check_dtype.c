@@ -1,8 +1,8 @@
-/* Checks src/cpu/dtype.h against the formats' definition: every fp16 and bf16 value, every
+/* Checks src/core/dtype.h against the formats' definition: every fp16 and bf16 value, every
  * midpoint between two of them with its neighbours, a sample of all floats, tricky doubles. */
 #include "testing.h"
 
-#include "../../src/cpu/dtype.h"
+#include "../../src/core/dtype.h"
 
 typedef struct half {
     causal_conv1d_dtype dtype;

@@ -4,8 +4,10 @@
 #define _DARWIN_C_SOURCE
 #include "testing.h"
 
+#include "../../src/check/check.h"
 #include "../../src/cpu/features.h"
 #include "../../src/cpu/kernels.h"
+#include "../../src/core/libtorch.h"
 
 enum { BATCH = 2, DIM = 3, SEQLEN = 4, WIDTH = 3 };
 
@@ -131,6 +133,10 @@ static void check_shapes(void)
                  "Expected 3D input tensor x (batch, dim, seqlen), got 2D");
     REFUSED_BOTH(a.x = (causal_conv1d_tensor){0}, BAD_SHAPE, "3D input tensor x");
     REFUSED_BOTH(a.weight.ndim = 3, BAD_SHAPE, "Expected 2D tensor weight (dim, width), got 3D");
+    REFUSED_BOTH(a.weight = tensor(memory.weight, 3, DIM, 1, WIDTH), BAD_SHAPE,
+                 "2D tensor weight (dim, width), got 3D (3, 1, 3), as nn.Conv1d has it: "
+                 "weight.squeeze(1)");
+    REFUSED(update, a.weight = tensor(memory.weight, 3, DIM, 1, WIDTH), BAD_SHAPE, ".squeeze(1)");
     REFUSED_BOTH(a.weight.size[0] = 4, BAD_SHAPE,
                  "weight (dim, width) with dim 4 does not match x (batch, dim, seqlen) with dim 3");
     REFUSED_BOTH(a.weight.size[1] = 0, BAD_SHAPE, "width >= 1, got 0");
@@ -175,11 +181,14 @@ static void check_dtypes(void)
                  "Expected x of dtype float32, float16, bfloat16 or float64, got another dtype");
     REFUSED_BOTH(a.x.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "got none");
     REFUSED_BOTH(a.x.dtype = (causal_conv1d_dtype)99, BAD_DTYPE, "Expected x of dtype");
+    REFUSED_BOTH(a.x.dtype = (causal_conv1d_dtype)-1, BAD_DTYPE, "got another dtype");
+    REFUSED_BOTH(a.weight.dtype = CAUSAL_CONV1D_INT64, BAD_DTYPE, "float64, got int64");
     REFUSED_BOTH(a.weight.dtype = other, BAD_DTYPE, "Expected weight of dtype");
     REFUSED_BOTH(a.weight.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "Expected weight of dtype");
     REFUSED_BOTH(a.bias.dtype = other, BAD_DTYPE, "Expected bias of dtype");
     REFUSED(forward, a.out.dtype = other, BAD_DTYPE, "Expected out of dtype");
-    REFUSED(forward, a.out.dtype = half, BAD_DTYPE, "Expected out of x's dtype");
+    REFUSED(forward, a.out.dtype = half, BAD_DTYPE,
+            "Expected out of x's dtype, float32, got float16, which does not match");
     REFUSED(backward, a.dout.dtype = half, BAD_DTYPE, "Expected dout of x's dtype");
     REFUSED(backward, a.dx.dtype = half, BAD_DTYPE, "Expected dx of x's dtype");
     REFUSED(backward, a.dx.dtype = CAUSAL_CONV1D_NONE, BAD_DTYPE, "Expected dx of dtype");
@@ -191,11 +200,15 @@ static void check_dtypes(void)
 static void check_devices(void)
 {
     const causal_conv1d_device gpu = CAUSAL_CONV1D_OTHER_DEVICE;
-    REFUSED_BOTH(a.x.device = gpu, BAD_DEVICE, "Expected weight on the device of x");
-    REFUSED_BOTH(a.weight.device_index = 1, BAD_DEVICE, "Expected weight on the device of x");
+    REFUSED_BOTH(a.x.device = gpu, BAD_DEVICE,
+                 "Expected weight on the device of x, another device, got one on cpu");
+    REFUSED_BOTH(a.weight.device_index = 1, BAD_DEVICE,
+                 "Expected weight on the device of x, cpu, got one on cpu:1");
+    REFUSED_BOTH(a.weight.device = CAUSAL_CONV1D_CUDA, BAD_DEVICE, "x, cpu, got one on cuda:0");
+    REFUSED_BOTH(a.weight.device = CAUSAL_CONV1D_MPS, BAD_DEVICE, "x, cpu, got one on mps:0");
     REFUSED_BOTH(a.bias.device = gpu, BAD_DEVICE, "Expected bias on the device of x");
     REFUSED_BOTH(a.x.device = a.weight.device = a.bias.device = gpu, BAD_DEVICE,
-                 "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda)");
+                 "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda), got one on another");
     REFUSED(forward, a.out.device = gpu, BAD_DEVICE, "Expected out on the device of x");
     REFUSED(backward, a.dout.device = gpu, BAD_DEVICE, "Expected dout on the device of x");
     REFUSED(backward, a.dx.device_index = 2, BAD_DEVICE, "Expected dx on the device of x");
@@ -228,6 +241,11 @@ static void check_memory(void)
     REFUSED(backward, a.dbias.data = memory.bias, BAD_MEMORY, "Expected dbias in memory");
     REFUSED(backward, a.dbias.data = memory.dweight + 8, BAD_MEMORY, "got an overlap with dbias");
 
+    /* Memory that is interleaved: rows of out take two of three elements. */
+    REFUSED(forward,
+            (a.out.data = memory.x, a.out.size[1] = a.x.size[1] = 1, a.weight.size[0] = 1,
+             a.bias.size[0] = 1, a.out.stride[2] = 3, a.x.stride[2] = 2, a.x.data = memory.x + 3),
+            BAD_MEMORY, "got an overlap with x");
     const char *const shared = "without elements that share memory";
     REFUSED(forward, a.out.stride[2] = 0, BAD_MEMORY, shared);
     REFUSED(forward, a.out.stride[1] = 1, BAD_MEMORY, shared);
@@ -256,7 +274,7 @@ static void check_sequences(void)
     REFUSED_BOTH(a.seq_idx = indices(memory.ids, 1, 8, 0), BAD_SHAPE, "Expected 2D tensor seq_idx");
     REFUSED_BOTH(a.seq_idx = indices(memory.ids, 2, 4, 2), BAD_SHAPE, "Size 4 of seq_idx");
     REFUSED_BOTH(a.seq_idx = tensor(memory.ids, 2, BATCH, SEQLEN, 0), BAD_DTYPE,
-                 "Expected seq_idx of dtype int32 or int64");
+                 "Expected seq_idx of dtype int32 or int64, got float32");
     REFUSED_BOTH(a.seq_idx = indices(NULL, 2, BATCH, SEQLEN), BAD_MEMORY, "data in seq_idx");
     REFUSED_BOTH((a.seq_idx = indices(memory.ids, 2, BATCH, SEQLEN), a.seq_idx.device_index = 1),
                  BAD_DEVICE, "Expected seq_idx on the device of x");
@@ -284,8 +302,9 @@ static void check_sequences(void)
                  "never fall, got 1 at 0");
     REFUSED_BOTH((PACKED, a.cu_seqlens.data = memory.ids + 1, a.cu_seqlens.size[0] = 4), BAD_VALUE,
                  "never fall, got -1 at 3");
-    REFUSED_BOTH((PACKED, a.cu_seqlens.size[0] = 2), BAD_VALUE,
-                 "The last element of cu_seqlens, 5, does not match the total of x, 8");
+    REFUSED_BOTH(
+        (PACKED, memory.packed[2] = before.packed[2] = 9), BAD_VALUE,
+        "The last element of cu_seqlens, 9, does not match the total of x, 8: it is larger");
     REFUSED_BOTH((PACKED, a.initial_states = tensor(memory.initial, 3, 1, DIM, 2)), BAD_SHAPE,
                  "Size 1 of initial_states in dimension 0");
 #undef PACKED
@@ -342,8 +361,8 @@ static void check_updates(void)
     REFUSED(varlen_states, a.x.dtype = CAUSAL_CONV1D_OTHER, BAD_DTYPE, "Expected x of dtype");
     REFUSED(varlen_states, a.cu_seqlens = (causal_conv1d_tensor){0}, BAD_SHAPE,
             "1D tensor cu_seqlens");
-    REFUSED(varlen_states, a.cu_seqlens.size[0] = 2, BAD_VALUE,
-            "The last element of cu_seqlens, 5");
+    REFUSED(varlen_states, memory.packed[2] = before.packed[2] = 9, BAD_VALUE,
+            "The last element of cu_seqlens, 9");
     REFUSED(varlen_states, a.states.ndim = 2, BAD_SHAPE, "Expected 3D tensor states");
     REFUSED(varlen_states, a.states.size[0] = 1, BAD_SHAPE, "Size 1 of states in dimension 0");
     REFUSED(varlen_states, a.states.dtype = CAUSAL_CONV1D_FLOAT16, BAD_DTYPE,
@@ -413,6 +432,241 @@ static void check_good(void)
                           before.x + d * 8 + before.packed[n + 1] - 2, sizeof(float) * 2),
                   "state of sequence %d, channel %d", n, d);
     fill();
+}
+
+/* What PyTorch would say of a storage offset: that the handle is a pointer to it. */
+static AOTITorchError storage_offset(AtenTensorHandle handle, int64_t *offset)
+{
+    *offset = *(int64_t *)handle;
+    return 0;
+}
+
+/* Slices of one memory: taken if, and only if, they share no element. */
+static void check_slices(void)
+{
+    enum { COLUMNS = 5 };
+    float buffer[BATCH * DIM * COLUMNS], columns[BATCH * DIM * COLUMNS];
+    causal_conv1d_error error = {""};
+    for (int column = 0; column < COLUMNS; column++) {
+        causal_conv1d_update_args u = good_update();
+        for (int i = 0; i < BATCH * DIM * COLUMNS; i++) buffer[i] = columns[i] = (float)i;
+        u.conv_state_indices = (causal_conv1d_tensor){0};
+        u.conv_state = tensor(buffer, 3, BATCH, DIM, COLUMNS - 1);
+        u.x = tensor(buffer + column, 3, BATCH, DIM, 1);
+        u.out.size[2] = 1;
+        u.x.stride[0] = u.conv_state.stride[0] = DIM * COLUMNS;
+        u.x.stride[1] = u.conv_state.stride[1] = COLUMNS;
+        causal_conv1d_status status = causal_conv1d_update(&u, NULL, &error);
+        if (column < COLUMNS - 1) {
+            check(status == CAUSAL_CONV1D_BAD_MEMORY && strstr(error.message, "overlap with x"),
+                  "x in column %d of the states", column);
+            check(!memcmp(buffer, columns, sizeof buffer), "a refused update wrote");
+        } else {
+            check(status == CAUSAL_CONV1D_OK, "x in the column after the states: %s",
+                  error.message);
+            for (int i = 0; i < BATCH * DIM; i++)
+                check(!memcmp(buffer + i * COLUMNS, columns + i * COLUMNS + 1, 4 * sizeof(float)) &&
+                          buffer[i * COLUMNS + 4] == columns[i * COLUMNS + 4],
+                      "the states of row %d", i);
+        }
+        fill();
+    }
+
+    /* Every second element of one memory each, and out in one that overlaps itself nowhere though
+     * its strides do not nest. */
+    float mixed[96], plain[24];
+    causal_conv1d_forward_args f = good_forward();
+    check(!causal_conv1d_forward(&f, NULL, &error), "%s", error.message);
+    memcpy(plain, memory.out, sizeof plain);
+    const int64_t strides[][3] = {{24, 8, 2}, {2, 4, 16}, {6, 4, 16}};
+    for (int i = 0; i < 3; i++) {
+        f.x.data = mixed, f.out.data = mixed + 1;
+        for (int d = 0; d < 3; d++) f.x.stride[d] = f.out.stride[d] = strides[i][d];
+        for (int n = 0; n < 24; n++)
+            mixed[n / 12 * strides[i][0] + n / 4 % 3 * strides[i][1] + n % 4 * strides[i][2]] =
+                before.x[n];
+        check(!causal_conv1d_forward(&f, NULL, &error), "alternate elements: %s", error.message);
+        for (int n = 0; n < 24; n++)
+            check(fabsf(mixed[n / 12 * strides[i][0] + n / 4 % 3 * strides[i][1] +
+                              n % 4 * strides[i][2] + 1] -
+                        plain[n]) < 1e-5f,
+                  "element %d of out", n);
+    }
+    fill();
+    causal_conv1d_backward_args b = good_backward();
+    b.dx.stride[0] = 2, b.dx.stride[1] = 3; /* 0, 1, .. from several elements each */
+    check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_BAD_MEMORY, "entangled dx");
+    fill();
+
+    /* On an Apple GPU data is an object plus an offset, here of objects 16 bytes apart: only the
+     * same object's offsets count.  Where nothing overlaps the call goes on to the GPU. */
+    AOTITorchError (*const saved)(AtenTensorHandle, int64_t *) =
+        cc1d_torch.aoti_torch_get_storage_offset;
+    cc1d_torch.aoti_torch_get_storage_offset = storage_offset;
+    for (int i = 0; i < 4; i++) {
+        const bool same_object = i & 1, apart = i & 2;
+        int64_t offsets[5] = {0, apart ? 24 : 4, 0, 0, 0};
+        char *objects = (char *)memory.x;
+        causal_conv1d_update_args u = good_update();
+        u.conv_state_indices = (causal_conv1d_tensor){0};
+        u.x = tensor(objects, 3, BATCH, DIM, 1);
+        u.conv_state = tensor(objects + (same_object ? 0 : 16) + offsets[1] * 4, 3, BATCH, DIM, 4);
+        u.out.size[2] = 1;
+        u.weight.data = objects + 32, u.bias.data = objects + 48, u.out.data = objects + 64;
+        causal_conv1d_tensor *tensors[] = {&u.x, &u.conv_state, &u.weight, &u.bias, &u.out};
+        for (int j = 0; j < 5; j++)
+            tensors[j]->device = CAUSAL_CONV1D_MPS, tensors[j]->handle = &offsets[j];
+        causal_conv1d_status status = cc1d_check_update(&u, &error);
+        check(status == (same_object && !apart ? CAUSAL_CONV1D_BAD_MEMORY : CAUSAL_CONV1D_OK),
+              "%s object, offsets %s: %s", same_object ? "one" : "another",
+              apart ? "apart" : "that overlap", error.message);
+    }
+    cc1d_torch.aoti_torch_get_storage_offset = saved;
+    fill();
+}
+
+/* Packed x with times after its last sequence. */
+static void check_padding(void)
+{
+    causal_conv1d_forward_args f = good_forward();
+    causal_conv1d_backward_args b = good_backward();
+    causal_conv1d_varlen_states_args v = good_varlen_states();
+    causal_conv1d_error error = {""};
+    const int64_t first[] = {0, 5, 8};
+    f.x = v.x, f.cu_seqlens = v.cu_seqlens;
+    for (int n = 0; n <= 2; n++) {
+        f.out = tensor(memory.out, 3, 1, DIM, 8);
+        f.cu_seqlens.size[0] = v.cu_seqlens.size[0] = n + 1;
+        f.final_states = v.states = tensor(memory.final, 3, n, DIM, WIDTH - 1);
+        check(!causal_conv1d_forward(&f, NULL, &error), "%d sequences: %s", n, error.message);
+        float out[24];
+        memcpy(out, memory.out, sizeof out);
+        fill();
+        causal_conv1d_forward_args alone = f;
+        alone.x.size[2] = alone.out.size[2] = first[n];
+        check(!causal_conv1d_forward(&alone, NULL, &error), "alone: %s", error.message);
+        for (int i = 0; i < DIM * 8; i++)
+            check(out[i] == (i % 8 < first[n] ? memory.out[i] : 0), "%d sequences: out %d", n, i);
+        check(n == 2 || memory.final[n * DIM * 2] == before.final[n * DIM * 2], "no state");
+        fill();
+        check(!causal_conv1d_varlen_states(&v, NULL, &error), "%d states: %s", n, error.message);
+        check(n == 0 || memory.final[1] == before.x[4], "the state of sequence 0");
+        check(n == 2 || memory.final[n * DIM * 2] == before.final[n * DIM * 2], "no state");
+        fill();
+        b.x = f.x, b.cu_seqlens = f.cu_seqlens, b.silu = false;
+        b.dout = tensor(memory.dout, 3, 1, DIM, 8), b.dx = f.out, b.dx.data = memory.dx;
+        check(!causal_conv1d_backward(&b, NULL, &error), "%d sequences: %s", n, error.message);
+        float sum = 0;
+        for (int t = 0; t < first[n]; t++) sum += before.dout[t];
+        check(memory.dbias[0] == sum, "%d sequences: dbias", n);
+        for (int i = 0; i < DIM * 8; i++)
+            check(i % 8 < first[n] || memory.dx[i] == 0, "%d sequences: dx %d", n, i);
+        fill();
+    }
+}
+
+/* Strides of dimensions of one element, and sizes and strides of tensors of none, may be anything;
+ * with UBSan nothing is computed from them. */
+static void check_extremes(void)
+{
+    const int64_t strides[] = {INT64_MIN, INT64_MAX, (int64_t)1 << 62, -1, 0};
+    const int64_t huge = (int64_t)1 << 62;
+    causal_conv1d_error error = {""};
+    for (size_t i = 0; i < sizeof strides / sizeof *strides; i++)
+        for (int one = 0; one < 8; one++) {
+            const int64_t size[] = {one & 1 ? 1 : BATCH, one & 2 ? 1 : DIM, one & 4 ? 1 : SEQLEN};
+            causal_conv1d_forward_args f = good_forward();
+            causal_conv1d_backward_args b = good_backward();
+            causal_conv1d_update_args u = good_update();
+            f.initial_states = of_states(memory.initial), f.final_states = of_states(memory.final);
+            b.initial_states = f.initial_states, b.dinitial_states = of_states(memory.dinitial);
+            u.conv_state_indices = (causal_conv1d_tensor){0};
+            u.conv_state.size[0] = size[0];
+            causal_conv1d_tensor *const all[] = {&f.x,
+                                                 &f.out,
+                                                 &b.x,
+                                                 &b.dout,
+                                                 &b.dx,
+                                                 &u.x,
+                                                 &u.out,
+                                                 &f.initial_states,
+                                                 &f.final_states,
+                                                 &b.initial_states,
+                                                 &b.dinitial_states,
+                                                 &u.conv_state};
+            for (int j = 0; j < 12; j++)
+                for (int d = 0; d < 3; d++) {
+                    if (d < 2 || j < 7) all[j]->size[d] = size[d];
+                    if (all[j]->size[d] == 1) all[j]->stride[d] = strides[i];
+                }
+            causal_conv1d_tensor *const parameters[] = {&f.weight, &f.bias, &b.weight,  &b.bias,
+                                                        &u.weight, &u.bias, &b.dweight, &b.dbias};
+            for (int j = 0; j < 8; j++) {
+                parameters[j]->size[0] = size[1];
+                if (size[1] == 1) parameters[j]->stride[0] = strides[i];
+            }
+            check(!causal_conv1d_forward(&f, NULL, &error), "forward: %s", error.message);
+            check(memory.out[0] != before.out[0], "a value of out");
+            check(!causal_conv1d_backward(&b, NULL, &error), "backward: %s", error.message);
+            check(!causal_conv1d_update(&u, NULL, &error), "update: %s", error.message);
+            fill();
+        }
+    /* x of (huge, huge, 0) and its like, of which not a tile may be visited. */
+    for (int zero = 0; zero < 3; zero++)
+        for (int null = 0; null < 2; null++) {
+            causal_conv1d_forward_args f = good_forward();
+            causal_conv1d_backward_args b = good_backward();
+            causal_conv1d_update_args u = good_update();
+            causal_conv1d_tensor *const all[] = {&f.x, &f.out, &b.x, &b.dout, &b.dx, &u.x, &u.out};
+            for (int j = 0; j < 7; j++)
+                for (int d = 0; d < 3; d++) {
+                    if (null) all[j]->data = NULL;
+                    all[j]->size[d] = d == zero ? 0 : d == 1 ? DIM : huge;
+                    all[j]->stride[d] = d == 1 ? INT64_MIN : INT64_MAX;
+                }
+            f.weight.size[0] = f.bias.size[0] = zero == 1 ? 0 : DIM;
+            b.weight = u.weight = f.weight, b.bias = u.bias = f.bias;
+            b.dweight.size[0] = b.dbias.size[0] = f.bias.size[0];
+            u.conv_state_indices = (causal_conv1d_tensor){0};
+            u.conv_state.size[0] = zero == 0 ? 0 : huge;
+            u.conv_state.size[1] = f.bias.size[0];
+            check(!causal_conv1d_forward(&f, NULL, &error), "empty forward: %s", error.message);
+            check(!causal_conv1d_backward(&b, NULL, &error), "empty backward: %s", error.message);
+            if (zero < 2)
+                check(!causal_conv1d_update(&u, NULL, &error), "empty update: %s", error.message);
+            check(zero == 1 || memory.dweight[0] == 0, "dweight of nothing");
+            fill();
+            /* Of width 1, with states that have no columns. */
+            f.weight.size[1] = b.weight.size[1] = b.dweight.size[1] = 1;
+            f.initial_states = tensor(NULL, 3, f.x.size[0], f.x.size[1], 0);
+            f.final_states = b.initial_states = b.dinitial_states = f.initial_states;
+            check(!causal_conv1d_forward(&f, NULL, &error), "no columns: %s", error.message);
+            check(!causal_conv1d_backward(&b, NULL, &error), "no columns: %s", error.message);
+            fill();
+        }
+    causal_conv1d_update_args u = good_update();
+    u.x.size[0] = u.out.size[0] = u.conv_state.size[0] = INT64_MAX;
+    u.x.size[1] = u.out.size[1] = u.conv_state.size[1] = u.weight.size[0] = u.bias.size[0] = 0;
+    u.x.size[2] = u.out.size[2] = 1, u.conv_state_indices = (causal_conv1d_tensor){0};
+    check(!causal_conv1d_update(&u, NULL, &error), "an update of no channels: %s", error.message);
+    fill();
+    /* No times and no memory for them, but states. */
+    causal_conv1d_forward_args f = good_forward();
+    causal_conv1d_backward_args b = good_backward();
+    for (int last = 0; last < 2; last++) {
+        f.x = b.x = b.dout = tensor(NULL, 3, BATCH, DIM, 0);
+        if (last) f.x.stride[1] = b.x.stride[1] = b.dout.stride[1] = 1;
+        f.out = b.dx = f.x;
+        f.initial_states = b.initial_states = of_states(memory.initial);
+        f.final_states = of_states(memory.final), b.dinitial_states = of_states(memory.dinitial);
+        b.dfinal_states = of_states(memory.dout);
+        check(!causal_conv1d_forward(&f, NULL, &error), "states alone: %s", error.message);
+        check(!causal_conv1d_backward(&b, NULL, &error), "states alone: %s", error.message);
+        check(!memcmp(memory.final, before.initial, sizeof memory.final) &&
+                  !memcmp(memory.dinitial, before.dout, sizeof memory.dinitial),
+              "states over no times");
+        fill();
+    }
 }
 
 /* Calls on no elements at all, in both layouts, with and without memory: dweight and dbias are 0.
@@ -509,6 +763,9 @@ int main(void)
     check_sequences();
     check_updates();
     check_good();
+    check_slices();
+    check_padding();
+    check_extremes();
     for (int i = 0; i < 8; i++) {
         bool last = i & 1, null = i & 2, twice = i & 4;
         check_empty(0, DIM, twice ? 0 : SEQLEN, last, null);

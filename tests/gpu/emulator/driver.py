@@ -5,6 +5,7 @@ python driver.py address|thread -m pytest ...
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,10 +43,11 @@ class Error(RuntimeError):
 
 
 class Gpu:
-    """The stand-in's functions, which raise ``Error`` instead of returning a status."""
+    """The stand-in's functions, alone or in a library that has them, which raise ``Error`` instead
+    of returning a status."""
 
-    def __init__(self):
-        self.path = build("libmps_standin.so")
+    def __init__(self, path: str | Path | None = None):
+        self.path = path or build("libmps_standin.so")
         self._standin = ctypes.CDLL(str(self.path))
         libtorch = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
         self._libtorch = ctypes.CDLL(str(libtorch))
@@ -128,6 +130,14 @@ SANITIZERS = {  # libraries to preload, options of the compiler
 }
 
 
+def at_fixed_addresses() -> list[str]:
+    """What a command begins with: the shadow memory of gcc's sanitizers may lie where Linux puts a
+    library at random, and then they do not start."""
+    prefix = ["setarch", "--addr-no-randomize"]
+    there = shutil.which("setarch") and not subprocess.call([*prefix, "true"])
+    return prefix if there else []
+
+
 def sanitized(sanitizer: str, *command: str, **options) -> subprocess.CompletedProcess:
     """Runs ``python *command`` with the shaders, and them alone, compiled with a sanitizer of g++;
     options as of ``subprocess.run``."""
@@ -147,7 +157,8 @@ def sanitized(sanitizer: str, *command: str, **options) -> subprocess.CompletedP
         "TSAN_OPTIONS": "ignore_noninstrumented_modules=1 halt_on_error=1",
     }
     environment = {**os.environ, **variables, **options.pop("env", {})}
-    return subprocess.run([sys.executable, *command], env=environment, text=True, **options)
+    command = (*at_fixed_addresses(), sys.executable, *command)
+    return subprocess.run(command, env=environment, text=True, **options)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,27 @@ void *data_of(AtenTensorHandle tensor)
     return data;
 }
 
+// A handle of our own to a tensor's memory: what happens to the tensor does not free it.
+struct Release {
+    void operator()(AtenTensorHandle memory) const
+    {
+        static const auto release =
+            torch_function<AOTITorchError(AtenTensorHandle)>("aoti_torch_delete_tensor_object");
+        release(memory);
+    }
+};
+using Memory = std::unique_ptr<AtenTensorOpaque, Release>;
+
+Memory memory_of(AtenTensorHandle tensor)
+{
+    static const auto view =
+        torch_function<decltype(aoti_torch__reinterpret_tensor)>("aoti_torch__reinterpret_tensor");
+    AtenTensorHandle memory = nullptr;
+    if (!view || view(tensor, 0, nullptr, nullptr, 0, &memory))
+        throw std::runtime_error("no memory of a tensor");
+    return Memory(memory);
+}
+
 // Where torch_exception_get_what finds it, from PyTorch 2.13 on; on stderr before, as PyTorch has
 // it.
 void report(const std::string &what)
@@ -140,8 +161,8 @@ fs::path compiled(const std::string &text)
     static std::mutex mutex;
     std::lock_guard lock(mutex);
     const fs::path here = EMULATOR_SOURCE;
-    static const std::string prelude =
-        contents(here / "emulator.h") + contents(here / "metal_on_cpu.h");
+    static const std::string prelude = contents(here / "emulator.h") + contents(here / "values.h") +
+                                       contents(here / "metal_on_cpu.h");
     std::vector<std::string> command = words(environment("CXX", "c++"));
     const auto add = [&](const std::vector<std::string> &more) {
         command.insert(command.end(), more.begin(), more.end());
@@ -257,18 +278,30 @@ struct Library {
 
 // The stream: one command block at a time, each on its caller's thread.
 std::mutex stream;
-thread_local struct {
-    bool open;
-    Function *encoding;
+struct Block;
+thread_local Block *block; // the one that is open
+
+struct Block {
+    Function *encoding = nullptr;
     std::string error; // of a launch, which the block returns even if its callback does not look
-} block;
+    std::vector<Memory> retained; // of tensors that were encoded, as Metal's command buffer does
+
+    Block()
+    {
+        block = this;
+    }
+    ~Block()
+    {
+        block = nullptr;
+    }
+};
 
 Function &encoding(AOTIMetalKernelFunctionHandle handle)
 {
     Function *f = reinterpret_cast<Function *>(handle);
     require(f, "no function");
-    require(block.open, f->name, ": outside of a command block");
-    require(block.encoding == f, f->name, ": not the function whose encoding was started last");
+    require(block, f->name, ": outside of a command block");
+    require(block->encoding == f, f->name, ": not the function whose encoding was started last");
     return *f;
 }
 
@@ -304,8 +337,8 @@ void dispatch(AOTIMetalKernelFunctionHandle handle, const uint64_t *length, size
     try {
         emulator::run_grid(grid, group, f.copies, arguments);
     } catch (const std::exception &e) {
-        block.error = f.name + ": " + e.what();
-        throw std::runtime_error(block.error);
+        block->error = f.name + ": " + e.what();
+        throw std::runtime_error(block->error);
     }
 }
 
@@ -341,19 +374,18 @@ AOTITorchError aoti_torch_mps_run_command_block(AOTIMetalKernelFunctionHandle fu
                                                 void *user)
 {
     return guarded([&] {
-        require(!block.open, "a command block inside another");
+        require(!block, "a command block inside another");
+        Block opened;
         std::lock_guard lock(stream);
-        block = {true, nullptr, ""};
         callback(function, user);
-        block.open = false;
-        require(block.error.empty(), block.error);
+        require(opened.error.empty(), opened.error);
     });
 }
 
 AOTITorchError aoti_torch_mps_start_encoding(AOTIMetalKernelFunctionHandle function)
 {
     return guarded([&] {
-        block.encoding = reinterpret_cast<Function *>(function);
+        if (block) block->encoding = reinterpret_cast<Function *>(function);
         for (Slot &slot : encoding(function).slots) slot = {};
     });
 }
@@ -363,7 +395,9 @@ AOTITorchError aoti_torch_mps_set_arg_tensor(AOTIMetalKernelFunctionHandle funct
 {
     return guarded([&] {
         require(tensor, "Tensor is null.");
+        Memory memory = memory_of(tensor);
         set(function, index, {'t', data_of(tensor), 0});
+        block->retained.push_back(std::move(memory));
     });
 }
 

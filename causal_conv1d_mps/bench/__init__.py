@@ -1,0 +1,18 @@
+"""How fast causal_conv1d_mps is, against PyTorch, torch.compile and what memory allows at all.
+
+Every figure is a whole Python call.  In each round every contender is timed once, in random
+order: a slow spell of the machine hits all of them, and none always finds the caches and the heap
+as the same other one left them.  Tables show the minima.
+
+On a GPU calls are timed in batches, at the end of which the host waits.  "host" is the time until
+a call returns, the GPU still at work: where the call takes no longer, the GPU waits for the host.
+"GPU" is the time of a call in a replayed CUDA graph.
+
+The floor that memory sets is ``x.clone()``, as whatever returns a new tensor allocates and writes
+as much; for a backward pass, which reads x and dout and writes dx, it is ``x + dout``.  Linux sets
+a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
+"""
+
+from .command import main
+
+__all__ = ["main"]
