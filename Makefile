@@ -44,8 +44,8 @@ test: test-suite test-builds test-gpu ## everything, C, Python and the shader; -
 
 # Tests of some minutes of compiling, for another core.
 BUILDS := tests/test_macos.py tests/test_package.py
-# Tests of files and tools, the same whatever serves.
-TOOLS := tests/test_embed.py tests/test_house.py tests/test_release.py
+# Tests of files, tools and pages, which speak of the C library.
+TOOLS := $(patsubst %,tests/test_%.py,command_line docs embed house release)
 test-suite: $(BUILD)/installed ## of the tests, the Python suite
 	$(BIN)/python test.py $(BUILDS:%=--ignore=%) --ignore=tests/gpu
 
