@@ -40,17 +40,18 @@ bench: $(BUILD)/installed ## measure, then train a small byte-level language mod
 bench-kernels: $(BUILD)/check/bench_kernels ## the CPU kernels against memcpy and a triad; needs no Python
 	$<
 
-test: test-suite test-builds test-gpu ## everything, C, Python and the shader; -j2 runs two at once
+test: test-suite test-builds test-gpu test-fallback ## everything, C, Python and the shader; -j2 runs two at once
 
 # Tests of some minutes of compiling, for another core.
 BUILDS := tests/test_macos.py tests/test_package.py
-# Tests of files, tools and pages, which speak of the C library.
-TOOLS := $(patsubst %,tests/test_%.py,command_line docs embed house release)
+# Tests of files, tools and pages, which speak of the C library, and of what Inductor makes of a step,
+# which takes minutes: they are left to the suite on the CPU.
+TOOLS := $(patsubst %,tests/test_%.py,command_line docs embed house release update_compiled)
 test-suite: $(BUILD)/installed ## of the tests, the Python suite
 	$(BIN)/python test.py $(BUILDS:%=--ignore=%) --ignore=tests/gpu
 
 test-fallback: $(BUILD)/installed ## the suite on plain PyTorch, as where the C library cannot be loaded
-	$(BIN)/python test.py --fallback $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
+	$(BIN)/python test.py --fallback --draws $(DRAWS) $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
 
 test-builds: $(BUILD)/installed ## of the tests, those that compile for minutes
 	$(BIN)/python -m pytest $(BUILDS)
@@ -80,7 +81,7 @@ tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
 	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
 	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
-	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(wildcard tests/test_*.py)
+	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
 
 # Without what needs an installed package, or more packages than PyTorch, pytest and hypothesis.
 gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the packages that PYTHON has
