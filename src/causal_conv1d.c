@@ -17,6 +17,11 @@ static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_erro
     return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
 }
 
+static causal_conv1d_status no_args(causal_conv1d_error *error)
+{
+    return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY, "Expected args, got NULL");
+}
+
 /* The GPU of checked arguments, or NULL for the CPU. */
 static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
 {
@@ -71,9 +76,10 @@ causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *arg
                                            causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = cc1d_check_forward(args, error);
+    causal_conv1d_status status = args ? cc1d_check_forward(args, error) : no_args(error);
+    if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_forward_args a = *args;
-    return status ? status : cc1d_forward(&a, false, &lent, error);
+    return cc1d_forward(&a, false, &lent, error);
 }
 
 causal_conv1d_status cc1d_backward(causal_conv1d_backward_args *args, const cc1d_lent *lent,
@@ -101,9 +107,10 @@ causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *a
                                             causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = cc1d_check_backward(args, error);
+    causal_conv1d_status status = args ? cc1d_check_backward(args, error) : no_args(error);
+    if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_backward_args a = *args;
-    return status ? status : cc1d_backward(&a, &lent, error);
+    return cc1d_backward(&a, &lent, error);
 }
 
 causal_conv1d_status cc1d_update(causal_conv1d_update_args *args, const cc1d_lent *lent,
@@ -126,16 +133,17 @@ causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
                                           causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = cc1d_check_update(args, error);
+    causal_conv1d_status status = args ? cc1d_check_update(args, error) : no_args(error);
+    if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_update_args a = *args;
-    return status ? status : cc1d_update(&a, &lent, error);
+    return cc1d_update(&a, &lent, error);
 }
 
 causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,
                                                  const causal_conv1d_threads *threads,
                                                  causal_conv1d_error *error)
 {
-    causal_conv1d_status status = cc1d_check_varlen_states(args, error);
+    causal_conv1d_status status = args ? cc1d_check_varlen_states(args, error) : no_args(error);
     if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_varlen_states_args a = *args;
     const cc1d_gpu *gpu = gpu_of(&a.x);

@@ -3,6 +3,7 @@
 import ctypes
 import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -126,23 +127,28 @@ def test_without_or_with_an_old_pytorch(tmp_path):
 ONE_WIDTH = "-DCC1D_WIDTHS(X)=X(4)"
 
 
-def test_plain_cc_builds_the_library(tmp_path):
+def test_the_command_of_the_readme_builds_the_library(tmp_path):
+    """It leaves one file, which has the public functions and no other."""
     library = tmp_path / "libcausal_conv1d.so"
-    run("make", "src/gpu/source.c")
-    sources = sorted(map(str, [*ROOT.glob("src/*.c"), *ROOT.glob("src/*/*.c")]))
-    run("cc", ONE_WIDTH, "-O1", "-shared", "-fPIC", *sources, "-lm", "-o", str(library))
+    make, cc = re.findall(r"^    (make src.*|cc .*)$", (ROOT / "README.md").read_text(), re.M)
+    assert cc.endswith(" -o libcausal_conv1d.so")
+    quick = cc.replace(" -O2 ", f" '{ONE_WIDTH}' -O1 ").replace(library.name, str(library))
+    run("sh", "-c", f"set -e; {make}; {quick}")
     version = ctypes.CDLL(str(library)).causal_conv1d_version
     version.restype = ctypes.c_char_p
     assert version().decode() == causal_conv1d_mps.__version__
+    names = {line.split()[-1] for line in run("nm", "-D", "--defined-only", library).splitlines()}
+    assert names and all(name.startswith("causal_conv1d_") for name in names)
 
 
 def test_installed_for_c(tmp_path):
     """cmake --install gives a C program header and library, by find_package and pkg-config."""
-    prefix, build, user = tmp_path / "prefix", tmp_path / "build", tmp_path / "user"
-    options = (f"-DCMAKE_INSTALL_PREFIX={prefix}", f'-DCMAKE_C_FLAGS="{ONE_WIDTH}"')
+    build, user = tmp_path / "build", tmp_path / "user"
+    options = (f"-DCMAKE_INSTALL_PREFIX={tmp_path / 'prefix'}", f'-DCMAKE_C_FLAGS="{ONE_WIDTH}"')
     run("cmake", "-S", str(ROOT), "-B", str(build), *options)
     run("cmake", "--build", str(build), "-j2")
-    run("cmake", "--install", str(build))
+    prefix = tmp_path / "elsewhere"
+    run("cmake", "--install", str(build), "--prefix", str(prefix))
     user.mkdir()
     shutil.copy(ROOT / "examples/example.c", user)
     (user / "CMakeLists.txt").write_text(
@@ -157,12 +163,28 @@ def test_installed_for_c(tmp_path):
 
     config = next(prefix.glob("**/causal_conv1d.pc"))
     values = dict(line.split("=", 1) for line in config.read_text().splitlines() if "=" in line)
-    include = values["includedir"].replace("${prefix}", str(prefix))
-    libdir = values["libdir"].replace("${prefix}", str(prefix))
-    assert values["prefix"] == str(prefix)
+    found = Path(values["prefix"].replace("${pcfiledir}", str(config.parent))).resolve()
+    assert found == prefix.resolve()
+    include = values["includedir"].replace("${prefix}", str(found))
+    libdir = values["libdir"].replace("${prefix}", str(found))
     run("cc", str(user / "example.c"), f"-I{include}", f"-L{libdir}", "-lcausal_conv1d", "-lm",
         "-o", str(user / "example"))  # fmt: skip
     assert run(str(user / "example"), LD_LIBRARY_PATH=libdir) == by_cmake
+
+
+def test_static_part_of_a_project(tmp_path):
+    """add_subdirectory gives a C program the library within its own file."""
+    shutil.copy(ROOT / "examples/example.c", tmp_path)
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(user C)\nset(BUILD_SHARED_LIBS OFF)\n"
+        f"add_subdirectory({ROOT} conv)\nadd_executable(example example.c)\n"
+        "target_link_libraries(example causal_conv1d::causal_conv1d m)\n"
+    )
+    build = str(tmp_path / "build")
+    flags = ("-DCMAKE_BUILD_TYPE=Debug", f'-DCMAKE_C_FLAGS="{ONE_WIDTH}"')
+    run("cmake", "-S", str(tmp_path), "-B", build, *flags)
+    run("cmake", "--build", build, "--target", "example", "-j2")
+    assert run(f"{build}/example") and not list(tmp_path.rglob("*.so*"))
 
 
 def test_library_needs_only_libc():

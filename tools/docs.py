@@ -69,7 +69,7 @@ def main() -> int:
 
     for folder in (STAGE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(DOCS, STAGE, ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(DOCS, STAGE)
     for page in STAGE.glob("*.md"):
         page.write_text(figures(staged(page.read_text())))
     list(plots.draw(plots.read(sorted(plots.RESULTS.glob("*.json"))), STAGE / "figures"))

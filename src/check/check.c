@@ -85,7 +85,7 @@ static causal_conv1d_status check_same_device(cc1d_named n, const causal_conv1d_
 static causal_conv1d_status check_has_kernels(const causal_conv1d_tensor *x,
                                               causal_conv1d_error *error)
 {
-    if (x->device == CAUSAL_CONV1D_OTHER_DEVICE)
+    if ((uint32_t)x->device >= CAUSAL_CONV1D_OTHER_DEVICE) /* or what is no value of the enum */
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_DEVICE,
                          "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda), got one on %s",
                          device_of(x).text);

@@ -209,6 +209,11 @@ static void check_devices(void)
     REFUSED_BOTH(a.bias.device = gpu, BAD_DEVICE, "Expected bias on the device of x");
     REFUSED_BOTH(a.x.device = a.weight.device = a.bias.device = gpu, BAD_DEVICE,
                  "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda), got one on another");
+    for (int i = -1; i <= 4; i += 5) { /* no value of the enum */
+        const causal_conv1d_device none = (causal_conv1d_device)i;
+        REFUSED_BOTH(a.x.device = a.weight.device = a.bias.device = none, BAD_DEVICE,
+                     "Expected x on a CPU, Apple GPU (mps) or NVIDIA GPU (cuda), got one on");
+    }
     REFUSED(forward, a.out.device = gpu, BAD_DEVICE, "Expected out on the device of x");
     REFUSED(backward, a.dout.device = gpu, BAD_DEVICE, "Expected dout on the device of x");
     REFUSED(backward, a.dx.device_index = 2, BAD_DEVICE, "Expected dx on the device of x");
@@ -723,6 +728,21 @@ static void check_features(void)
               "the last ISA is scalar and needs nothing");
 }
 
+/* A missing struct of arguments is an error like any other, with and without room for its text. */
+static void check_no_args(void)
+{
+    for (int i = 0; i < 8; i++) {
+        causal_conv1d_error error = {{0}};
+        causal_conv1d_error *e = i & 1 ? &error : NULL;
+        causal_conv1d_status status = i / 2 == 0   ? causal_conv1d_forward(NULL, NULL, e)
+                                      : i / 2 == 1 ? causal_conv1d_backward(NULL, NULL, e)
+                                      : i / 2 == 2 ? causal_conv1d_update(NULL, NULL, e)
+                                                   : causal_conv1d_varlen_states(NULL, NULL, e);
+        check(status == CAUSAL_CONV1D_BAD_MEMORY, "status %d without args", status);
+        check(!e || !strcmp(error.message, "Expected args, got NULL"), "got %s", error.message);
+    }
+}
+
 static void check_small_functions(void)
 {
     char version[32];
@@ -774,6 +794,7 @@ int main(void)
         check_empty(BATCH, 0, 1, last, null);
     }
     check_features();
+    check_no_args();
     check_small_functions();
     return report();
 }
