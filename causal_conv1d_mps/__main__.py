@@ -14,7 +14,7 @@ from importlib.metadata import version
 import torch
 
 from . import __version__, native_error
-from ._install import install, obstacle, state
+from ._install import install, serves, state
 from ._table import show
 from .info import info
 
@@ -23,15 +23,21 @@ def install_command(arguments: argparse.Namespace) -> int:
     """Runs a script in which ``import causal_conv1d`` gives this package, or says what would be."""
     if arguments.check:
         return _check()
+    if not arguments.script:
+        print(
+            "Expected a script to run with this package as causal_conv1d, got none. "
+            "For every script: pip install ./compat (in the sources)",
+            file=sys.stderr,
+        )
+        return 2
+    if not os.path.isfile(arguments.script[0]):
+        print(f"Expected a script, got {arguments.script[0]}, which is no file", file=sys.stderr)
+        return 2
     try:
         install(arguments.force)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    if not arguments.script:
-        print("installed for this process alone; name a script to run, or for good\n"
-              "pip install ./compat (in the sources)")  # fmt: skip
-        return 0
     sys.argv = arguments.script
     sys.path[0] = os.path.dirname(os.path.abspath(arguments.script[0]))
     runpy.run_path(arguments.script[0], run_name="__main__")
@@ -39,13 +45,13 @@ def install_command(arguments: argparse.Namespace) -> int:
 
 
 def _check() -> int:
-    """Exit status 0 if models get native code by ``import causal_conv1d``, now or after install."""
+    """Exit status 0 if a plain script gets native code by ``import causal_conv1d``."""
     print(f"causal_conv1d_mps {__version__}, PyTorch {torch.__version__}")
     print("library: " + ("loaded" if native_error is None else f"not loaded: {native_error}"))
     print(f"causal_conv1d: {state()}")
     if importlib.util.find_spec("transformers") is not None:
         print(f"transformers {version('transformers')}: models look for it from 5.15 on")
-    return 0 if obstacle() is None and native_error is None else 1
+    return 0 if serves() and native_error is None else 1
 
 
 def info_command(arguments: argparse.Namespace) -> int:
@@ -82,7 +88,8 @@ def pass_on(arguments: argparse.Namespace) -> int:
 def main() -> int:
     """Parses the command line and runs the command."""
     parser = argparse.ArgumentParser("python -m causal_conv1d_mps", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(metavar="command")
     command = commands.add_parser(
         "install", help="run a script with this package in place of causal_conv1d"
     )
@@ -100,6 +107,9 @@ def main() -> int:
         command = commands.add_parser(module, help=help, add_help=False)
         command.set_defaults(run=pass_on, module=module)
     arguments, arguments.rest = parser.parse_known_args()
+    if "run" not in arguments:
+        parser.print_help(sys.stderr)
+        return 2
     if arguments.rest and arguments.run != pass_on:
         parser.error(f"unknown: {' '.join(arguments.rest)}")
     return arguments.run(arguments)

@@ -82,6 +82,11 @@ def obstacle() -> str | None:
     return None
 
 
+def serves() -> bool:
+    """Whether ``import causal_conv1d`` gives this package."""
+    return obstacle() is None and importlib.util.find_spec(_NAME) is not None
+
+
 def state() -> str:
     """What ``import causal_conv1d`` gives here."""
     reason = obstacle()
@@ -89,7 +94,10 @@ def state() -> str:
         return reason
     found = importlib.util.find_spec(_NAME)
     if found is None:
-        return f"free; {_OURS}.install() takes the name in a process"
+        return (
+            f"no package has this name, so a plain script does not get {_OURS}: pip install "
+            f"./compat (in its sources), or python -m {_OURS} install script.py"
+        )
     return f"this package, by {found.origin}"
 
 

@@ -88,6 +88,15 @@ def test_wrong_arguments(run, arguments):
     assert status == 2 and "usage: " in err
 
 
+def test_version(run):
+    assert run("--version")[:2] == (0, f"{causal_conv1d_mps.__version__}\n")
+
+
+def test_no_arguments_give_help(run):
+    status, _, err = run()
+    assert status == 2 and "\n    selftest " in err
+
+
 def test_selftest_runs_on_every_device_that_is_here(run, monkeypatch):
     monkeypatch.setattr(selftest, "check", lambda device: [])
     monkeypatch.setattr(selftest, "measure", lambda device: [])

@@ -630,8 +630,12 @@ RUN_MODULE = (
 
 def test_command_line(installed, other, tmp_path):
     check = RUN_MODULE.format(["install", "--check"])
-    free = python(check, installed)
-    assert "library: loaded" in free.stdout and "causal_conv1d: free" in free.stdout
+    free = python(check, installed, check=False)  # a plain script would find nothing
+    assert free.returncode == 1 and "library: loaded" in free.stdout
+    assert "causal_conv1d: no package has this name" in free.stdout
+    for words, error in (([], "got none"), (["nofile.py"], "nofile.py, which is no file")):
+        bad = python(RUN_MODULE.format(["install", *words]), installed, check=False)
+        assert bad.returncode == 2 and error in bad.stderr and not bad.stdout
     compat = python(check, installed, ROOT / "compat")
     assert re.search(r"causal_conv1d: this package, by .*compat", compat.stdout)
     taken = python(check, installed, other, check=False)
