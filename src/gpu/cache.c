@@ -1,5 +1,7 @@
 /* Machine code kept on disk between processes: one file per key, which begins with the key, the
- * size and a checksum. */
+ * size and a checksum.  A GPU runs what is read here, so only this user may have written it. */
+#define _DEFAULT_SOURCE /* mkstemp, S_ISREG */
+#define _DARWIN_C_SOURCE
 #include "cache.h"
 
 #include <stdbool.h>
@@ -11,12 +13,11 @@
 #include <direct.h>
 #include <process.h>
 #define make_folder(path) _mkdir(path)
-#define process_id _getpid
 #else
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#define make_folder(path) mkdir(path, 0777)
-#define process_id getpid
+#define make_folder(path) mkdir(path, 0700)
 #endif
 
 typedef struct header {
@@ -57,7 +58,8 @@ static bool path_of(const cc1d_cache_key *key, bool make, char path[PATH_SIZE])
         base = getenv("LOCALAPPDATA");
 #else
         base = getenv("XDG_CACHE_HOME");
-        if (!base || !*base) base = getenv("HOME"), below = "/.cache";
+        /* The XDG Base Directory Specification has a relative path ignored. */
+        if (!base || *base != '/') base = getenv("HOME"), below = "/.cache";
 #endif
         if (!base || !*base) return false;
     }
@@ -78,22 +80,57 @@ static bool path_of(const cc1d_cache_key *key, bool make, char path[PATH_SIZE])
     return true;
 }
 
+/* Opens an entry to read; NULL if there is none, or none that this user alone can have written. */
+static FILE *open_entry(const char *path)
+{
+#ifdef _WIN32
+    return fopen(path, "rb"); /* the folder is the user's own */
+#else
+    struct stat found;
+    /* O_NONBLOCK: opening a FIFO would wait for a writer. */
+    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) return NULL;
+    const bool own = !fstat(fd, &found) && S_ISREG(found.st_mode) && found.st_uid == geteuid() &&
+                     !(found.st_mode & (S_IWGRP | S_IWOTH));
+    FILE *file = own ? fdopen(fd, "rb") : NULL;
+    if (!file) close(fd);
+    return file;
+#endif
+}
+
+/* Opens a new file beside an entry to write, and says its name. */
+static FILE *open_temporary(const char *path, char temporary[PATH_SIZE + 32])
+{
+#ifdef _WIN32
+    snprintf(temporary, PATH_SIZE + 32, "%s.%ld", path, (long)_getpid());
+    return fopen(temporary, "wb");
+#else
+    snprintf(temporary, PATH_SIZE + 32, "%s.XXXXXX", path);
+    const int fd = mkstemp(temporary); /* of mode 0600 and a random name, and never a file there */
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (fd >= 0 && !file) close(fd), remove(temporary);
+    return file;
+#endif
+}
+
 char *cc1d_cache_read(const cc1d_cache_key *key, size_t *size)
 {
     char path[PATH_SIZE], *data = NULL;
     header h;
-    FILE *file = path_of(key, false, path) ? fopen(path, "rb") : NULL;
+    FILE *file = path_of(key, false, path) ? open_entry(path) : NULL;
     if (!file) return NULL;
     /* A cubin has some hundred KB: a larger size is damage. */
-    if (fread(&h, sizeof h, 1, file) == 1 && !memcmp(&h.key, key, sizeof *key) && h.size > 0 &&
-        h.size < (1u << 30) && (data = malloc(h.size))) {
+    bool good = fread(&h, sizeof h, 1, file) == 1 && !memcmp(&h.key, key, sizeof *key) &&
+                h.size > 0 && h.size < (1u << 30);
+    if (good && (data = malloc(h.size))) {
         *size = h.size;
-        if (fread(data, 1, h.size, file) != h.size || hash(seeds[0], data, h.size) != h.checksum)
-            free(data), data = NULL;
+        good = fread(data, 1, h.size, file) == h.size && hash(seeds[0], data, h.size) == h.checksum;
     }
     fclose(file);
-    if (!data) remove(path); /* damaged: to be written again */
-    return data;
+    if (good) return data;
+    free(data);
+    remove(path); /* damaged: to be written again */
+    return NULL;
 }
 
 void cc1d_cache_write(const cc1d_cache_key *key, const char *data, size_t size)
@@ -101,8 +138,7 @@ void cc1d_cache_write(const cc1d_cache_key *key, const char *data, size_t size)
     char path[PATH_SIZE], temporary[PATH_SIZE + 32];
     header h = {*key, size, hash(seeds[0], data, size)};
     if (!path_of(key, true, path)) return;
-    snprintf(temporary, sizeof temporary, "%s.%ld", path, (long)process_id());
-    FILE *file = fopen(temporary, "wb");
+    FILE *file = open_temporary(path, temporary);
     if (!file) return;
     bool good = fwrite(&h, sizeof h, 1, file) == 1 && fwrite(data, 1, size, file) == size;
     good = !fclose(file) && good;

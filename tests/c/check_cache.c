@@ -3,6 +3,7 @@
 #define _DARWIN_C_SOURCE
 #include "testing.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -98,6 +99,87 @@ static void check_processes(const cc1d_cache_key *key)
     }
 }
 
+static int mode_of(const char *path)
+{
+    struct stat found;
+    return stat(path, &found) ? -1 : (int)(found.st_mode & 0777);
+}
+
+/* What another user may have written is neither used nor removed, and never waited for. */
+static void check_strangers(const cc1d_cache_key *key)
+{
+    char elsewhere[600];
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", root);
+    const mode_t mask = umask(0);
+    use("open/to/all");
+    snprintf(file, sizeof file, "%s/%016llx%016llx", folder, (unsigned long long)key->hash[0],
+             (unsigned long long)key->hash[1]);
+    store(key, 1);
+    umask(mask);
+    check(mode_of(file) == 0600 && mode_of(folder) == 0700, "modes %o, %o", mode_of(file),
+          mode_of(folder));
+    const mode_t writable[] = {0620, 0602, 0666};
+    for (int i = 0; i < 3; i++) {
+        check(!chmod(file, writable[i]) && !has(key), "mode %o was trusted", writable[i]);
+        check(mode_of(file) == (int)writable[i], "a file of mode %o was removed", writable[i]);
+    }
+    check(!chmod(file, 0600) && has(key), "what was stored is not there");
+    if (geteuid() == 0) { /* only root can give a file away */
+        check(!chown(file, 1, 1) && !has(key), "a file of another user was trusted");
+        check(!chown(file, 0, 0) && has(key), "what was stored is not there");
+    }
+    check(!rename(file, elsewhere) && !symlink(elsewhere, file) && !has(key),
+          "a symbolic link was followed");
+    store(key, 2);
+    struct stat found;
+    check(!lstat(file, &found) && S_ISREG(found.st_mode) && has(key), "a link was not replaced");
+    check(!remove(file) && !mkfifo(file, 0600) && !has(key), "a FIFO was read");
+    store(key, 1);
+    check(has(key), "a FIFO was not replaced");
+}
+
+/* A good entry stays, though there is no memory to read it into. */
+static void check_no_memory(const cc1d_cache_key *key)
+{
+#ifndef __SANITIZE_ADDRESS__ /* its malloc ends the program */
+    const size_t size = (size_t)256 << 20;
+    char *data = calloc(size, 1);
+    if (!data) abort();
+    cc1d_cache_write(key, data, size);
+    free(data);
+    const struct rlimit little = {(rlim_t)64 << 20, RLIM_INFINITY};
+    struct rlimit before;
+    check(!getrlimit(RLIMIT_AS, &before) && !setrlimit(RLIMIT_AS, &little), "setting a limit");
+    size_t got;
+    data = cc1d_cache_read(key, &got);
+    check(!setrlimit(RLIMIT_AS, &before), "setting the limit back");
+    check(!data && !access(file, F_OK), "an entry was removed for want of memory");
+    free(data);
+    store(key, 1);
+#else
+    (void)key;
+#endif
+}
+
+/* XDG_CACHE_HOME counts if it is an absolute path. */
+static void check_default_folder(const cc1d_cache_key *key)
+{
+    char home[300], path[600];
+    snprintf(home, sizeof home, "%s/home", root);
+    unsetenv("CAUSAL_CONV1D_CACHE");
+    setenv("HOME", home, 1);
+    const char *const caches[] = {"relative", "", home};
+    const char *const folders[] = {"/.cache", "/.cache", ""};
+    for (int i = 0; i < 3; i++) {
+        setenv("XDG_CACHE_HOME", caches[i], 1);
+        store(key, 1);
+        snprintf(path, sizeof path, "%s%s/causal_conv1d_mps/%016llx%016llx", home, folders[i],
+                 (unsigned long long)key->hash[0], (unsigned long long)key->hash[1]);
+        check(has(key) && !remove(path), "XDG_CACHE_HOME=%s", caches[i]);
+    }
+    check(access("relative", F_OK), "a relative folder was made");
+}
+
 int main(void)
 {
     const cc1d_cache_key key = cc1d_cache_key_of("text", "sm_90", 12),
@@ -115,6 +197,9 @@ int main(void)
              (unsigned long long)key.hash[1]);
     check_damage(&key);
     check_processes(&key);
+    check_strangers(&key);
+    check_no_memory(&key);
+    check_default_folder(&key);
 
     setenv("CAUSAL_CONV1D_CACHE", "0", 1);
     store(&key, 1);
