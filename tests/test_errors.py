@@ -161,6 +161,8 @@ def test_sizes_that_overflow():
 )
 def test_other_dtypes_are_named(name):
     bias = torch.empty(4, dtype=getattr(torch, name))
+    if name == "float8_e8m0fnu" and torch.__version__ < "2.13" and not DEVICE.fallback:
+        name = f"({name}|another dtype)"  # the C interface of PyTorch 2.11 has no number for it
     with pytest.raises(ValueError, match=f"Expected bias of dtype .*, got {name}$"):
         causal_conv1d(X, W, bias)
 
