@@ -182,6 +182,7 @@ def test_low_level_forward():
         causal_conv1d_fwd(X[0], W)
 
 
+@pytest.mark.native_only
 def test_backward_of_a_bad_dout():
     op = torch.ops.causal_conv1d_mps.backward
     for dout, text in (
@@ -200,6 +201,7 @@ class Mallinfo2(ctypes.Structure):
     _fields_ = tuple((name, ctypes.c_size_t) for name in names.split())
 
 
+@pytest.mark.native_only
 @pytest.mark.cpu_only
 def test_good_and_bad_calls_leak_nothing():
     """Of what malloc has given out: a leaked handle of a tensor alone is 32 bytes a call."""
