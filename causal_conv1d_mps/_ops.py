@@ -19,6 +19,7 @@ from . import (
     _check,
     _library,  # noqa: F401  (registers the operations)
 )
+from .reference import written_slots
 
 missing: list[str] = []  # private names that this PyTorch lacks
 
@@ -367,13 +368,10 @@ def _update_traced(
         out, state = update_functional(*inputs, None, None)
         conv_state.copy_(state)
         return out
-    # Only the slots in use are read and written. A row of padding writes what the first row with a
-    # state does, or, if there is none, what its slot holds.
-    batch = torch.arange(indices.shape[0], device=indices.device)
-    live = (indices >= 0) & (indices < slots)
-    row = torch.where(live, batch, live.int().argmax())
-    slot = indices[row].clamp(0, slots - 1)
-    out, state = update_functional(*inputs, conv_state[slot], torch.where(live, batch, -1))
+    # Only the slots in use are read and written.
+    live, row, slot = written_slots(indices, slots)
+    own = torch.arange(indices.shape[0], device=indices.device)
+    out, state = update_functional(*inputs, conv_state[slot], torch.where(live, own, -1))
     conv_state[slot] = state[row]
     return out
 

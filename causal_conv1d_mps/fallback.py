@@ -17,9 +17,11 @@ from .reference import (
     causal_conv1d_ref,
     causal_conv1d_varlen_ref,
     causal_conv1d_varlen_states_ref,
+    has_slot,
     history,
     is_silu,
     moved_activation,
+    written_slots,
 )
 
 try:
@@ -115,7 +117,7 @@ def causal_conv1d_update(
     before = history(conv_state, weight.shape[1], cache_seqlens, conv_state_indices)
     seq_idx = None
     if conv_state_indices is not None:  # a row without a state has negative ids
-        live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
+        live = has_slot(conv_state_indices, conv_state.shape[0])
         seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])
     through_state = torch.is_grad_enabled() and conv_state.requires_grad
     if not through_state:
@@ -142,11 +144,7 @@ def _move(
     if row.numel() == 0 or conv_state.shape[0] == 0:
         return
     if conv_state_indices is not None:
-        # A row of padding writes what the first row with a state does, or, if there is none, what
-        # is there.
-        live = (conv_state_indices >= 0) & (conv_state_indices < conv_state.shape[0])
-        row = torch.where(live, row, live.int().argmax())
-        slot = conv_state_indices[row].clamp(0, conv_state.shape[0] - 1)
+        live, row, slot = written_slots(conv_state_indices, conv_state.shape[0])
     before, columns = conv_state[slot], columns[row]
     if cache_seqlens is None:
         after = torch.cat([before, columns], dim=2)[:, :, seqlen:]

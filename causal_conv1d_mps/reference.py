@@ -179,6 +179,24 @@ def causal_conv1d_update_ref(
     return out[..., 0] if x.dim() == 2 else out
 
 
+def has_slot(indices: Tensor, slots: int) -> Tensor:
+    """Whether each row of the batch has a state in the pool, or is padding."""
+    return (indices >= 0) & (indices < slots)
+
+
+def written_slots(indices: Tensor, slots: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each row of the batch: whether it has a state, the row whose new state it writes, and
+    into which slot.
+
+    A row of padding writes what the first row with a state does, or, if there is none, what its
+    slot holds.
+    """
+    own = torch.arange(indices.shape[0], device=indices.device)
+    live = has_slot(indices, slots)
+    row = torch.where(live, own, live.int().argmax())
+    return live, row, indices[row].clamp(0, slots - 1)
+
+
 def history(
     conv_state: Tensor,
     width: int,

@@ -20,6 +20,13 @@ static void use(const char *name)
     setenv("CAUSAL_CONV1D_CACHE", folder, 1);
 }
 
+/* Sets the file that a key has in a folder. */
+static void name_entry(const cc1d_cache_key *key, const char *in)
+{
+    snprintf(file, sizeof file, "%s/%016llx%016llx", in, (unsigned long long)key->hash[0],
+             (unsigned long long)key->hash[1]);
+}
+
 /* What a writer stores, of a size and with bytes of its own. */
 static size_t content(char *data, int writer)
 {
@@ -112,8 +119,7 @@ static void check_strangers(const cc1d_cache_key *key)
     snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", root);
     const mode_t mask = umask(0);
     use("open/to/all");
-    snprintf(file, sizeof file, "%s/%016llx%016llx", folder, (unsigned long long)key->hash[0],
-             (unsigned long long)key->hash[1]);
+    name_entry(key, folder);
     store(key, 1);
     umask(mask);
     check(mode_of(file) == 0600 && mode_of(folder) == 0700, "modes %o, %o", mode_of(file),
@@ -164,7 +170,7 @@ static void check_no_memory(const cc1d_cache_key *key)
 /* XDG_CACHE_HOME counts if it is an absolute path. */
 static void check_default_folder(const cc1d_cache_key *key)
 {
-    char home[300], path[600];
+    char home[64], cache[256];
     snprintf(home, sizeof home, "%s/home", root);
     unsetenv("CAUSAL_CONV1D_CACHE");
     setenv("HOME", home, 1);
@@ -173,9 +179,9 @@ static void check_default_folder(const cc1d_cache_key *key)
     for (int i = 0; i < 3; i++) {
         setenv("XDG_CACHE_HOME", caches[i], 1);
         store(key, 1);
-        snprintf(path, sizeof path, "%s%s/causal_conv1d_mps/%016llx%016llx", home, folders[i],
-                 (unsigned long long)key->hash[0], (unsigned long long)key->hash[1]);
-        check(has(key) && !remove(path), "XDG_CACHE_HOME=%s", caches[i]);
+        snprintf(cache, sizeof cache, "%s%s/causal_conv1d_mps", home, folders[i]);
+        name_entry(key, cache);
+        check(has(key) && !remove(file), "XDG_CACHE_HOME=%s", caches[i]);
     }
     check(access("relative", F_OK), "a relative folder was made");
 }
@@ -193,8 +199,7 @@ int main(void)
     store(&key, 1);
     check(has(&key), "what was stored is not there");
     for (int i = 0; i < 4; i++) check(!has(&others[i]), "key %d is taken for another", i);
-    snprintf(file, sizeof file, "%s/%016llx%016llx", folder, (unsigned long long)key.hash[0],
-             (unsigned long long)key.hash[1]);
+    name_entry(&key, folder);
     check_damage(&key);
     check_processes(&key);
     check_strangers(&key);
