@@ -12,7 +12,7 @@
 #include "../core/library.h"
 #include "../core/lock.h"
 #include "cache.h"
-#include "plan.h"
+#include "launch.h"
 #include "source.h"
 
 #define torch cc1d_torch

@@ -7,7 +7,7 @@
 #include "../core/error.h"
 #include "../core/libtorch.h"
 #include "../core/lock.h"
-#include "plan.h"
+#include "launch.h"
 #include "source.h"
 
 #define torch cc1d_torch
@@ -69,7 +69,9 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
         free(file);
         return cc1d_fail(error, CAUSAL_CONV1D_OUT_OF_MEMORY, "No memory for the text of %s", name);
     }
-    snprintf(text, size, "%s%s\n#line 1\n%s", preamble, cc1d_args_h, shader);
+    /* Apple's headers come before any macro of ours. */
+    snprintf(text, size, "#include <metal_stdlib>\n%s%s\n#line 1\n%s", preamble, cc1d_args_h,
+             shader);
     bool failed =
         torch.aoti_torch_mps_create_shader_library(text, &library) ||
         torch.aoti_torch_mps_get_kernel_function(library, cc1d_kernel_name(variant), function);

@@ -5,10 +5,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from shader import GPU, shader_text
 
 pytestmark = pytest.mark.cpu_only
 
-GPU = Path(__file__).resolve().parents[2] / "src/gpu"
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
 TYPES = ("float", "half", "bfloat")
 OPTIONS = {
@@ -21,8 +21,8 @@ PATHS = {  # the kernels with what they are compiled with, at least once each
     "forward_dim": ({"VECTOR": 4, "ROWS": 16}, {"VECTOR": 8, "WIDTH": 2}, {"WIDTH": 8, "ROWS": 4}),
     "backward_time": ({"VECTOR": 16}, {"VECTOR": 16, "WIDTH": 8}, {"WIDTH": 2}),
     "backward_dim": ({"VECTOR": 8, "ROWS": 8}, {"WIDTH": 8, "ROWS": 4}),
-    "backward_general": ({"WIDTH": 1}, {"WIDTH": 12}),
-    "sums_general": ({"WIDTH": 1}, {"WIDTH": 12}),
+    "backward_any_width": ({"WIDTH": 1}, {"WIDTH": 12}),
+    "sums_any_width": ({"WIDTH": 1}, {"WIDTH": 12}),
     "backward_states": ({"WIDTH": 4}, {"WIDTH": 12}),
     "reduce": ({},),
     "states": ({},),
@@ -69,7 +69,7 @@ def text_of(kernel, **macros):
     macros = {"KERNEL": f"CC1D_{kernel.upper()}"} | macros
     preamble = "".join(f"#define {name} {value}\n" for name, value in macros.items())
     parts = [(GPU / name).read_text() for name in ("args.h", "metal_on_cuda.h")]
-    shader = '#line 1 "causal_conv1d.metal"\n' + (GPU / "causal_conv1d.metal").read_text()
+    shader = '#line 1 "causal_conv1d.metal"\n' + shader_text()
     return "".join([*parts, preamble, shader, f"\nKERNEL_ENTRY({kernel})\n"])
 
 

@@ -1,98 +1,101 @@
 """Bugs planted in the shader, in the C that drives it and in the stand-in for PyTorch, and a short
-run that has to find them."""
+run that has to find them.
+
+A bug names the function that it is in, not a file or a line, and is compared token by token: it
+survives when code is moved, indented or reordered around it.
+"""
 
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from driver import ROOT, build, sanitized
+from shader import shader_text
 
-SHADER, PLAN, METAL = "src/gpu/causal_conv1d.metal", "src/gpu/plan.c", "src/gpu/metal.c"
-STANDIN = "tests/gpu/emulator/mps_standin.cpp"
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
 
 
 @dataclasses.dataclass(frozen=True)
 class Plant:
-    """``old``, which stands once in ``file``, becomes ``new``; the short run of ``operation`` then
-    says ``finding``, with ``sanitizer`` if that is needed to find it, or with ``whole_groups``."""
+    """In the definition of ``function`` the code ``old`` becomes ``new``; of several places it is
+    number ``place``, and else there must be one.  The short run of ``operation`` then says
+    ``finding``, with ``sanitizer`` if that is needed to find it, or with ``whole_groups``."""
 
     name: str
-    file: str
+    function: str
     old: str
     new: str
     operation: str
     finding: str = "worst inf|worst [1-9]"  # beyond the bound
     sanitizer: str | None = None
     whole_groups: bool = False
+    place: int | None = None
 
 
 PLANTS = [
-    Plant(
-        "a barrier missing in reduce",
-        SHADER,
-        f"    slices[slice][lane] = sum;\n    {BARRIER}\n",
-        "    slices[slice][lane] = sum;\n",
-        "backward",
-    ),
+    Plant("a barrier missing in reduce", "reduce", BARRIER, "", "backward"),
     Plant(
         "a barrier missing after writing in backward_dim",
-        SHADER,
-        f"slices[slice][lane][v] = sums[k][v];\n        {BARRIER}\n",
-        "slices[slice][lane][v] = sums[k][v];\n",
+        "backward_dim",
+        BARRIER,
+        "",
         "backward",
+        place=1,
     ),
     Plant(
         "a barrier missing before writing in backward_dim",
-        SHADER,
-        f"        {BARRIER}\n#pragma unroll\n        for (int v = 0; v < VECTOR; v++) slices",
-        "#pragma unroll\n        for (int v = 0; v < VECTOR; v++) slices",
+        "backward_dim",
+        BARRIER,
+        "",
         "backward",
+        place=0,
     ),
     Plant(
         "the same, as a race",
-        SHADER,
-        f"        {BARRIER}\n#pragma unroll\n        for (int v = 0; v < VECTOR; v++) slices",
-        "#pragma unroll\n        for (int v = 0; v < VECTOR; v++) slices",
+        "backward_dim",
+        BARRIER,
+        "",
         "backward",
         "data race(.|\n)*program_source.* in backward_dim",
         "thread",
+        place=0,
     ),
     Plant(
         "a barrier that not all threads reach",
-        SHADER,
-        f"    slices[slice][lane] = sum;\n    {BARRIER}\n",
-        f"    slices[slice][lane] = sum;\n    if (d >= offset(dim)) return;\n    {BARRIER}\n",
+        "reduce",
+        BARRIER,
+        f"if (d >= offset(dim)) return; {BARRIER}",
         "backward",
         "reduce: the threads of a group diverge",
     ),
     Plant(
         "a halo one too short in backward_time",
-        SHADER,
-        "if (lane * VECTOR + i < WIDTH - 1 && t < c.seqlen)",
-        "if (lane * VECTOR + i < WIDTH - 2 && t < c.seqlen)",
+        "backward_time",
+        "lane * VECTOR + i < WIDTH - 1",
+        "lane * VECTOR + i < WIDTH - 2",
         "backward",
     ),
     Plant(
         "a halo shifted by one along the channels",
-        SHADER,
-        "Values::load(c.x + max(t - (WIDTH - 1) + k, offset(0)) * c.x_t, rows[k]);",
-        "Values::load(c.x + max(t - WIDTH + k, offset(0)) * c.x_t, rows[k]);",
+        "load_history",
+        "max(t - (WIDTH - 1) + k, offset(0))",
+        "max(t - WIDTH + k, offset(0))",
         "forward",
     ),
     Plant(
         "the oldest initial state forgotten",
-        SHADER,
-        "at < -(WIDTH - 1) ? 0.0f",
-        "at <= -(WIDTH - 1) ? 0.0f",
+        "unpack_window",
+        "at < -(WIDTH - 1)",
+        "at <= -(WIDTH - 1)",
         "forward, states",
     ),
     Plant(
         "a shuffle from beyond the SIMD group",
-        SHADER,
+        "backward_time",
         "simd_shuffle(offered, ushort((lane + step) % CC1D_SIMD))",
         "simd_shuffle(offered, ushort(lane + step))",
         "backward",
@@ -100,8 +103,8 @@ PLANTS = [
     ),
     Plant(
         "ids read before the first",
-        SHADER,
-        "    first = max(first, offset(0));\n",
+        "is_whole",
+        "first = max(first, offset(0));",
         "",
         "forward, seq_idx",
         "AddressSanitizer: heap-buffer-overflow(.|\n)*is_whole.*program_source",
@@ -109,33 +112,41 @@ PLANTS = [
     ),
     Plant(
         "threads beyond the last sequence",
-        SHADER,
-        "|| n >= offset(sequences)) return;\n    Channel c;\n    c.x =",
-        ") return;\n    Channel c;\n    c.x =",
+        "states",
+        "|| n >= offset(sequences)",
+        "",
         "forward, packed",
         "AddressSanitizer: heap-buffer-overflow(.|\n)*program_source(.|\n)* in states\\(",
         "address",
         whole_groups=True,
     ),
     Plant(
-        "two arguments swapped in the plan of the update",
-        PLAN,
-        "    add_tensor(&l, ring, x);\n    add_tensor(&l, indices, x);\n",
-        "    add_tensor(&l, indices, x);\n    add_tensor(&l, ring, x);\n",
+        "another tensor in a slot of the update",
+        "cc1d_gpu_update",
+        "CC1D_UPDATE_cache_seqlens, ring",
+        "CC1D_UPDATE_cache_seqlens, indices",
         "update, (ring|indices)",
         "worst|update: slot",
     ),
     Plant(
         "an argument forgotten in the plan of reduce",
-        PLAN,
-        "    add_number(&l, parts);\n",
+        "plan_reduce",
+        "cc1d_set_number(&l, CC1D_REDUCE_parts, parts);",
         "",
         "backward",
-        "reduce: argument slot 7 is not set",
+        "Assertion .*slots_set",
+    ),
+    Plant(
+        "an argument that the launcher leaves out",
+        "encode",
+        "slot < l->slot_count",
+        "slot < l->slot_count - 1",
+        "backward",
+        r"argument slot \d+ is not set",
     ),
     Plant(
         "final states written where others still read the initial ones",
-        PLAN,
+        "cc1d_gpu_forward",
         "final->data != a->initial_states.data",
         "final->data != NULL",
         "forward, in place",
@@ -144,45 +155,45 @@ PLANTS = [
     ),
     Plant(
         "a wrong argument index in the launcher",
-        METAL,
-        "set_arg_int(f, (unsigned)slot,",
-        "set_arg_int(f, (unsigned)slot - 1,",
+        "encode",
+        "aoti_torch_mps_set_arg_int(f, (unsigned)slot,",
+        "aoti_torch_mps_set_arg_int(f, (unsigned)slot - 1,",
         "forward",
-        "slot 6 takes a tensor, got an integer",
+        r"slot \d+ takes a tensor, got an integer",
     ),
     Plant(
         "a grid one thread too short",
-        PLAN,
-        "set_grid(&l, x->size[2] / vector / rows, x->size[1], x->size[0]);",
-        "set_grid(&l, x->size[2] / vector / rows - 1, x->size[1], x->size[0]);",
+        "plan_forward",
+        "x->size[2] / vector / rows, x->size[1]",
+        "x->size[2] / vector / rows - 1, x->size[1]",
         "forward",
     ),
     Plant(
         "a grid without the rest",
-        PLAN,
-        "set_grid(&l, x->size[1] / vector, ceil_div(x->size[2], run), x->size[0]);",
-        "set_grid(&l, x->size[1] / vector, (x->size[2] - 1) / run, x->size[0]);",
+        "plan_forward",
+        "ceil_div(x->size[2], run)",
+        "(x->size[2] - 1) / run",
         "forward",
     ),
     Plant(
         "groups of too many threads",
-        PLAN,
-        "    set_group(&l, CC1D_SIMD, CC1D_REDUCE_SLICES);\n",
-        "    set_group(&l, CC1D_SIMD, 8 * CC1D_REDUCE_SLICES);\n",
+        "plan_reduce",
+        "cc1d_set_group(&l, CC1D_SIMD, CC1D_REDUCE_SLICES)",
+        "cc1d_set_group(&l, CC1D_SIMD, 8 * CC1D_REDUCE_SLICES)",
         "backward",
         "Threadgroup size 2048",
     ),
     Plant(
         "groups as wide as two",
-        PLAN,
-        "    set_group(&l, CC1D_SIMD, CC1D_REDUCE_SLICES);\n",
-        "    set_group(&l, 2 * CC1D_SIMD, CC1D_REDUCE_SLICES);\n",
+        "plan_reduce",
+        "cc1d_set_group(&l, CC1D_SIMD, CC1D_REDUCE_SLICES)",
+        "cc1d_set_group(&l, 2 * CC1D_SIMD, CC1D_REDUCE_SLICES)",
         "backward",
     ),
     Plant(
         "what is encoded is not retained",
-        STANDIN,
-        "        block->retained.push_back(std::move(memory));\n",
+        "aoti_torch_mps_set_arg_tensor",
+        "block->retained.push_back(std::move(memory));",
         "",
         "a temporary",
         "AddressSanitizer: heap-use-after-free(.|\n)*in copy.*program_source",
@@ -231,14 +242,43 @@ def short_run(
     return run.returncode, run.stdout
 
 
+DRIVERS = (*sorted((ROOT / "src/gpu").glob("*.c")), ROOT / "tests/gpu/emulator/mps_standin.cpp")
+TOKEN = re.compile(r"\w+|\S")
+
+
+def definition(text: str, name: str) -> tuple[int, int] | None:
+    """Where a function, or data in braces, of that name begins and ends in a text."""
+    begun = re.search(rf"^\w[^;{{}}]*?\b{name}\b[^;{{}}]*{{", text, re.MULTILINE)
+    if begun is None:
+        return None
+    depth = 0
+    for brace in re.finditer("[{}]", text[begun.start() :]):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return begun.start(), begun.start() + brace.end()
+    raise ValueError(f"{name} has no end")
+
+
+def planted(text: str, plant: Plant) -> str | None:
+    """The text with the bug, or None if it does not define the function."""
+    found = definition(text, plant.function)
+    if found is None:
+        return None
+    code = text[found[0] : found[1]]
+    between = r"\s*".join(map(re.escape, TOKEN.findall(plant.old)))
+    places = list(re.finditer(between, code))
+    right = len(places) == 1 if plant.place is None else plant.place < len(places)
+    assert right, f"{plant.function} has {len(places)} of {plant.old!r}"
+    place = places[plant.place or 0]
+    return text[: found[0] + place.start()] + plant.new + text[found[0] + place.end() :]
+
+
 def planted_run(plant: Plant, folder: Path) -> tuple[int, str]:
     """The short run with what is planted in; ``folder`` is for the patched copy."""
-    text = (ROOT / plant.file).read_text()
-    assert text.count(plant.old) == 1, f"{plant.file} has {text.count(plant.old)} of {plant.old!r}"
-    patched = text.replace(plant.old, plant.new)
-    if plant.file == SHADER:
+    shader = planted(shader_text(), plant)
+    if shader is not None:
         path = folder / "patched.metal"
-        path.write_text(patched)
+        path.write_text(shader)
         variables = {"CAUSAL_CONV1D_METAL_PATH": str(path)}
     else:  # a copy of the tree, objects included: only what is patched is compiled again
         library = build("libcausal_conv1d_emulated.so").relative_to(ROOT)
@@ -246,7 +286,9 @@ def planted_run(plant: Plant, folder: Path) -> tuple[int, str]:
         ignored = shutil.ignore_patterns("variants", "__pycache__")
         for name in ("src", "include", "tests/gpu/emulator", "build/gpu"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        (folder / plant.file).write_text(patched)
+        texts = {path: planted(path.read_text(), plant) for path in DRIVERS}
+        ((path, text),) = ((path, text) for path, text in texts.items() if text is not None)
+        (folder / path.relative_to(ROOT)).write_text(text)
         variables = {
             "CAUSAL_CONV1D_LIBRARY": str(build(str(library.relative_to("build/gpu")), folder)),
             "CAUSAL_CONV1D_EMULATOR_CACHE": str(ROOT / "build/gpu/variants"),

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from driver import ROOT
-from planted import METAL, PLANTS, Plant, planted_run, short_run
+from planted import PLANTS, Plant, planted_run, short_run
 
 
 @pytest.mark.parametrize(
@@ -20,11 +20,11 @@ def test_nothing_is_found_without_a_bug(sanitizer, whole_groups):
 def test_tuning_of_nvidia_gpus(tmp_path):
     """Its longer runs and more rows in flight, where there is no such GPU."""
     metal, cuda = (
-        re.search(r"= \{run, (.*)\};", (ROOT / path).read_text())[1]
-        for path in (METAL, METAL.replace("metal", "cuda"))
+        re.search(r"= \{run, (.*)\};", (ROOT / f"src/gpu/{name}.c").read_text())[1]
+        for name in ("metal", "cuda")
     )
     assert metal != cuda
-    code, output = planted_run(Plant("", METAL, metal, cuda, ".*"), tmp_path)
+    code, output = planted_run(Plant("", "cc1d_metal", metal, cuda, ".*"), tmp_path)
     assert code == 0 and "28 checked" in output, output
 
 

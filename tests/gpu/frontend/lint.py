@@ -114,6 +114,7 @@ class Linter:
             for i in range(len(self.tokens) - 2)
             if self.text(i) in ("typename", "using") and self.text(i + 2) in (",", ">", "=")
         }
+        self.enumerators = self.plain_enumerators()
         self.every_token()
         self.scope(0, len(self.tokens), "namespace")
 
@@ -122,6 +123,19 @@ class Linter:
 
     def text(self, i):
         return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
+
+    def plain_enumerators(self):
+        """The values of those that are counted from 0 on, which may be buffer indices."""
+        values = {}
+        for i, token in enumerate(self.tokens):
+            if token.text == "enum" and self.text(i + 1) == "{":
+                for value, words in enumerate(
+                    split(self.tokens[i + 2 : closing(self.tokens, i + 1)])
+                ):
+                    if len(words) != 1:
+                        break
+                    values[words[0].text] = str(value)
+        return values
 
     # What is wrong wherever it stands.
 
@@ -338,6 +352,7 @@ class Linter:
         passed_by_address = "*" in declared or "&" in declared
         if attribute == "buffer":
             index = "".join(words[cut + 4 : words.index(")", cut)])
+            index = self.enumerators.get(index, index)
             if not passed_by_address or not {"device", "constant"} & set(declared):
                 self.fault(
                     parameter[0], "a buffer is a pointer or reference to device or constant (5.2)"

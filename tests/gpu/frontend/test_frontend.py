@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from shader import GPU, shader_text
 
 sys.path.insert(0, str(Path(__file__).parent))
 from check import check
 
 HERE = Path(__file__).parent
-GPU = HERE.parent.parent.parent / "src" / "gpu"
-SHADER = GPU / "causal_conv1d.metal"
 TORCH = Path(torch.__file__).parent / "include"
 BAD = sorted((HERE / "bad").glob("*.metal"))
 GOOD = sorted((HERE / "good").glob("*.metal"))
@@ -45,15 +44,23 @@ def kernels():
     return re.findall(r"define (CC1D_\w+) \d+$", (GPU / "args.h").read_text().split("*/")[2], re.M)
 
 
+@pytest.fixture(scope="module")
+def shader(tmp_path_factory):
+    """The file of the joined text."""
+    path = tmp_path_factory.mktemp("shader") / "causal_conv1d.metal"
+    path.write_text(shader_text())
+    return path
+
+
 @pytest.mark.parametrize("preamble", PREAMBLES)
-def test_shader(preamble):
-    faults = check(SHADER, preamble.split(), [GPU])
+def test_shader(shader, preamble):
+    faults = check(shader, preamble.split(), [GPU])
     assert not faults, messages(faults)
 
 
 @pytest.mark.parametrize("kernel", kernels())
-def test_each_kernel_alone(kernel):
-    faults = check(SHADER, [f"KERNEL={kernel}", "VALUE=bfloat", "VECTOR=8", "INDEX=long"], [GPU])
+def test_each_kernel_alone(shader, kernel):
+    faults = check(shader, [f"KERNEL={kernel}", "VALUE=bfloat", "VECTOR=8", "INDEX=long"], [GPU])
     assert not faults, messages(faults)
 
 
@@ -66,13 +73,13 @@ def test_each_kernel_alone(kernel):
         ("threadgroup_barrier(mem_flags::mem_threadgroup)", "__syncthreads()", "undeclared"),
         ("threadgroup float slices", "static float slices", "cannot be static"),
         ("return VALUE(0.0f)", "return 0.0f", "implicit conversion"),
-        ("long &dim [[buffer(3)]]", "long &dim [[buffer(4)]]", "cannot reserve"),
+        ("&name [[buffer(prefix##name)]]", "&name [[buffer(prefix##dim)]]", "cannot reserve"),
         ("uint3 position", "int3 position", "is not valid for attribute"),
     ],
 )
 def test_planted(good, bad, expected, tmp_path):
     """A fault in the shader itself is found."""
-    text = SHADER.read_text()
+    text = shader_text()
     assert good in text
     path = tmp_path / "planted.metal"
     path.write_text(text.replace(good, bad))
@@ -80,9 +87,9 @@ def test_planted(good, bad, expected, tmp_path):
     assert any(expected in fault.reason for fault in faults), messages(faults)
 
 
-def test_command(tmp_path):
+def test_command(shader):
     """The way by the command line, and that definitions reach the shader."""
-    command = [sys.executable, HERE / "check.py", SHADER, "-I", GPU]
+    command = [sys.executable, HERE / "check.py", shader, "-I", GPU]
     assert subprocess.run(command, capture_output=True, text=True).stdout == ""
     refused = subprocess.run([*command, "-D", "VALUE=double"], capture_output=True, text=True)
     assert refused.returncode == 1
