@@ -81,6 +81,7 @@
     TENSOR(prefix, device const VALUE, initial)                                                 \
     TENSOR(prefix, device VALUE, states)                                                        \
     NUMBER(prefix, dim) NUMBER(prefix, seqlen) NUMBER(prefix, length) NUMBER(prefix, sequences) \
+    NUMBER(prefix, in_place) /* whether the initial states are in the memory of `states` */     \
     CC1D_STRIDES(NUMBER, prefix, x, b, d, t)                                                    \
     NUMBER(prefix, ids_t)                                                                       \
     CC1D_STRIDES(NUMBER, prefix, initial, n, d, k)                                              \

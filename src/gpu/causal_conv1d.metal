@@ -24,9 +24,9 @@
 //   argument is held to where nothing overflows, so the compiler's fast math, under which
 //   infinities may be ignored, changes no finite result beyond rounding.
 //
-// Arguments are tensors and `constant long &` numbers, in the slots that args.h lists; strides are in
-// elements.  weight (D,W) is contiguous and lies on 16 bytes.  An absent tensor has any other one in
-// its place.
+// Arguments are tensors and `constant long &` numbers, in the slots that args.h lists; strides are
+// in elements.  weight (D,W) is contiguous and lies on 16 bytes.  An absent tensor has another one
+// in its place.  No kernel is given memory that it writes to twice: Apple's compiler assumes so.
 //
 // The build joins this file and its parts, which stand at its end, into the one text that is
 // embedded, shipped, and that CAUSAL_CONV1D_METAL_PATH replaces.  It is compiled once per variant,
@@ -91,7 +91,7 @@ using namespace metal;
 #ifndef INDEXED // the update has conv_state_indices
 #define INDEXED 0
 #endif
-#ifndef SINGLE // columns of the state in an update of one time, no ring, WIDTH not ANY_WIDTH; 0: any
+#ifndef SINGLE // columns of the state in an update of one time without a ring; 0: any update
 #define SINGLE 0
 #endif
 

@@ -164,6 +164,8 @@ static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const 
                                const tensor *states)
 {
     const tensor *const all[] = {x, cu_seqlens, initial, states};
+    const tensor none = {0};
+    const bool in_place = cc1d_present(initial) && initial->data == states->data;
     cc1d_launch l = cc1d_launch_of(
         (cc1d_variant){.kernel = CC1D_STATES,
                        .width = CC1D_GPU_MIN_WIDTH,
@@ -176,12 +178,13 @@ static cc1d_launch plan_states(const tensor *x, const tensor *cu_seqlens, const 
         CC1D_STATES_SLOT_COUNT);
     cc1d_set_tensor(&l, CC1D_STATES_x, x, x);
     cc1d_set_tensor(&l, CC1D_STATES_ids, cu_seqlens, x);
-    cc1d_set_tensor(&l, CC1D_STATES_initial, initial, x);
+    cc1d_set_tensor(&l, CC1D_STATES_initial, in_place ? &none : initial, x);
     cc1d_set_tensor(&l, CC1D_STATES_states, states, x);
     cc1d_set_number(&l, CC1D_STATES_dim, x->size[1]);
     cc1d_set_number(&l, CC1D_STATES_seqlen, x->size[2]);
     cc1d_set_number(&l, CC1D_STATES_length, states->size[2]);
     cc1d_set_number(&l, CC1D_STATES_sequences, states->size[0]);
+    cc1d_set_number(&l, CC1D_STATES_in_place, in_place);
     cc1d_set_strides(&l, CC1D_STATES_x_b, x);
     cc1d_set_number(&l, CC1D_STATES_ids_t, cu_seqlens->stride[0]);
     cc1d_set_strides(&l, CC1D_STATES_initial_n, initial);
@@ -266,9 +269,9 @@ static cc1d_launch plan_reduce(const causal_conv1d_backward_args *a, const tenso
                                       .options = cc1d_present(&a->dbias) ? CC1D_HAS_BIAS : 0,
                                       .wide = cc1d_wide_offsets(all, COUNT(all))},
                        CC1D_REDUCE_SLOT_COUNT);
-    cc1d_set_tensor(&l, CC1D_REDUCE_partial, partial, &a->dweight);
+    cc1d_set_tensor(&l, CC1D_REDUCE_partial, partial, &a->weight);
     cc1d_set_tensor(&l, CC1D_REDUCE_dweight, &a->dweight, NULL);
-    cc1d_set_tensor(&l, CC1D_REDUCE_dbias, &a->dbias, &a->dweight);
+    cc1d_set_tensor(&l, CC1D_REDUCE_dbias, &a->dbias, &a->weight);
     cc1d_set_number(&l, CC1D_REDUCE_dim, dim);
     cc1d_set_number(&l, CC1D_REDUCE_parts, parts);
     cc1d_set_number(&l, CC1D_REDUCE_dweight_d, a->dweight.stride[0]);

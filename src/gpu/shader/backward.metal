@@ -3,9 +3,9 @@
 //   dx[t] = sum_j w[W-1-j] g[t+j],  dweight[k] = sum g[t] x[t-(W-1)+k],  dbias = sum g[t].
 //
 // A segment is `run` times of a batch row.  Its sums of channel d go to
-// partial[(segment * (W+1) + k) * D + d], that of dbias as k = W, and `reduce` adds the segments up.
-// Widths that have registers are in backward_time.metal and backward_dim.metal; here are the others,
-// initial states, and `reduce`.
+// partial[(segment * (W+1) + k) * D + d], that of dbias as k = W, and `reduce` adds the segments.
+// Widths whose taps are in registers have backward_time.metal and backward_dim.metal; here are the
+// other widths, initial states, and `reduce`.
 
 #if WANTED(CC1D_BACKWARD_ANY_WIDTH)
 // Grid: (T, D, B).  dx, one element at a time, for any width.

@@ -1,5 +1,5 @@
-// Where a sequence lies, which inputs count at each of its times, and out, g and dx for one element at
-// a time: slow, but right for any width and wherever sequences meet.
+// Where a sequence lies, which inputs count at each of its times, and out, g and dx for one element
+// at a time: slow, but right for any width and wherever sequences meet.
 
 // One channel of one batch row: where its inputs lie, its parameters, and, in backward, its dout.
 struct Channel {

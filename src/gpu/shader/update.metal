@@ -8,7 +8,7 @@ kernel void states(PARAMETERS(CC1D_STATES_SLOTS, CC1D_STATES_))
     if (d >= offset(dim) || n >= offset(sequences)) return;
     Channel c;
     c.x = x + (PACKED ? 0 : n * offset(x_b)) + d * offset(x_d), c.x_t = x_t;
-    c.initial = initial + d * offset(initial_d), c.initial_n = initial_n, c.initial_k = initial_k;
+    c.initial = (in_place ? states : initial) + d * offset(initial_d), c.initial_n = initial_n, c.initial_k = initial_k;
     c.ids = ids, c.ids_t = ids_t, c.seqlen = seqlen, c.sequences = sequences;
     store_final_state(c, sequence_of(c, n), length,
                       states + n * offset(states_n) + d * offset(states_d), states_k);
