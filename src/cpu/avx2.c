@@ -390,7 +390,7 @@ enum { CORE_TIMES = 12, CORE_TAPS = 2 };
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"
-#include "general.inc.h"
+#include "any.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

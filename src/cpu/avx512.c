@@ -407,7 +407,7 @@ enum { CORE_TIMES = 16, CORE_TAPS = 4 };
 #include "forward.inc.h"
 #include "backward.inc.h"
 #include "update.inc.h"
-#include "general.inc.h"
+#include "any.inc.h"
 #include "table.inc.h"
 
 #if defined(__clang__)

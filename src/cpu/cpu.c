@@ -17,12 +17,12 @@ static cc1d_kernels scalar_kernels(int64_t variant)
     return (cc1d_kernels){cc1d_forward_scalar, cc1d_backward_scalar, NULL, 0};
 }
 
-static cc1d_kernels scalar_general(bool f64)
+static cc1d_kernels scalar_any(bool f64)
 {
     return scalar_kernels(f64);
 }
 
-static const cc1d_isa scalar = {"scalar", 0, scalar_kernels, scalar_general};
+static const cc1d_isa scalar = {"scalar", 0, scalar_kernels, scalar_any};
 
 #ifdef CC1D_X86
 extern const cc1d_isa cc1d_avx2, cc1d_avx512;
@@ -192,7 +192,7 @@ static cc1d_kernels choose(const cc1d_isa *isa, cc1d_layout layout, const cc1d_a
     cc1d_kernels k = {0};
     if (args->weight.size[1] <= CC1D_MAX_WIDTH)
         k = isa->kernels(CC1D_VARIANT((int64_t)layout, args->x.dtype, args->weight.size[1]));
-    return k.forward ? k : isa->general(args->x.dtype == CAUSAL_CONV1D_FLOAT64);
+    return k.forward ? k : isa->any(args->x.dtype == CAUSAL_CONV1D_FLOAT64);
 }
 
 /* A call under way. */

@@ -11,7 +11,7 @@
 #include "../../include/causal_conv1d.h"
 
 /* The specialised widths.  Others, like fp64 and other strides, have kernels for any
- * (general.inc.h). */
+ * (any.inc.h). */
 #ifndef CC1D_WIDTHS /* sanitizers, whose compiles take minutes, name fewer */
 #define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #endif
@@ -106,7 +106,7 @@ typedef struct cc1d_isa {
     const char *name;
     uint32_t features;                        /* all that it needs, CC1D_* of features.h */
     cc1d_kernels (*kernels)(int64_t variant); /* NULLs where it has none */
-    cc1d_kernels (*general)(bool f64);        /* for any width and strides */
+    cc1d_kernels (*any)(bool f64);            /* for any width and strides */
 } cc1d_isa;
 
 /* Every ISA of this build, the best first, "scalar" last; NULL ends the list. */

@@ -330,7 +330,7 @@ enum { CORE_TIMES = 12, CORE_TAPS = 2 };
 #ifdef ONLY_BF16
 extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #define OTHER_KERNELS cc1d_neon.kernels
-#define OTHER_GENERAL cc1d_neon.general
+#define OTHER_ANY cc1d_neon.any
 #define ISA cc1d_neon_bf16
 #define ISA_NAME "neon_bf16"
 #define ISA_FEATURES (CC1D_neon | CC1D_bf16)
@@ -346,7 +346,7 @@ extern const cc1d_isa cc1d_neon; /* for the other dtypes */
 #include "backward.inc.h"
 #include "update.inc.h"
 #ifndef ONLY_BF16
-#include "general.inc.h"
+#include "any.inc.h"
 #endif
 #include "table.inc.h"
 

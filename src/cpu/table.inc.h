@@ -58,14 +58,14 @@ static cc1d_kernels kernels(int64_t variant)
     }
 }
 
-static cc1d_kernels general(bool f64)
+static cc1d_kernels any(bool f64)
 {
 #ifdef ONLY_BF16
-    return OTHER_GENERAL(f64);
+    return OTHER_ANY(f64);
 #else
     return f64 ? (cc1d_kernels){forward_any_f64, backward_any_f64, NULL, 8}
                : (cc1d_kernels){forward_any_f32, backward_any_f32, NULL, 16};
 #endif
 }
 
-const cc1d_isa ISA = {ISA_NAME, ISA_FEATURES, kernels, general};
+const cc1d_isa ISA = {ISA_NAME, ISA_FEATURES, kernels, any};
