@@ -28,6 +28,31 @@ error = np.abs(poly / np.exp(dense) - 1).max()
 for k, ck in enumerate(c32):
     print(f"c{k + 1} = {float(ck).hex()}f /* {ck:.9g} */")
 print(f"relative error of the polynomial: {error:.3e} = {error / UNIT:.2f} units of 2^-24")
+
+
+def remainder(powers: int) -> None:
+    """Degree 2 for |r| <= ln(2) / (2 powers), c0 held to 1, and the table of 2^(j / powers), of which
+    the bits that adding j << (23 - log2(powers)) brings back are taken off."""
+    h = HALF / powers
+    x = h * np.cos(np.linspace(0, np.pi, 2001))
+    columns = np.stack([x / np.exp(x), x**2 / np.exp(x)], axis=1)
+    rest, w = 1 - np.exp(-x), np.ones_like(x)
+    for _ in range(3000):
+        root = np.sqrt(w)
+        c = np.linalg.lstsq(columns * root[:, None], rest * root, rcond=None)[0]
+        w *= np.abs(columns @ c - rest) + 1e-300
+        w /= w.sum()
+    c1, c2 = c.astype(np.float32)
+    x = np.linspace(-h, h, 200_001)
+    error = np.abs((1 + float(c1) * x + float(c2) * x**2) / np.exp(x) - 1).max()
+    shift = 23 - int(np.log2(powers))
+    table = (2 ** (np.arange(powers) / powers)).astype(np.float32).view(np.uint32)
+    print(f"{powers} powers: c1 = {float(c1).hex()}f, c2 = {float(c2).hex()}f, error {error:.2e}")
+    print(", ".join(f"0x{b - (j << shift):08x}" for j, b in enumerate(table.tolist())))
+
+
+remainder(32)
+remainder(8)
 ln2_hi = np.float32(float.fromhex("0x1.62e4p-1"))
 ln2_lo = np.float32(np.log(2) - float(ln2_hi))
 print(f"ln2_hi = {float(ln2_hi).hex()}f, ln2_lo = {float(ln2_lo).hex()}f")

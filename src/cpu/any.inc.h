@@ -91,18 +91,19 @@ INLINE void move_elements(char *rows, const int columns, char *data, const int64
     }
 }
 
-INLINE void vr_silu(vr *v, const bool derivative)
+INLINE void vr_silu(vr *v, const bool derivative, causal_conv1d_dtype dtype)
 {
     if (derivative)
         silu_derivative_group(v, GROUP);
     else
-        silu_group(v, GROUP);
+        silu_of(v, GROUP, dtype);
 }
 
 /* silu or its derivative in double, as sigmoid.inc.h has them in float; exp(r) by the first terms
  * of its series, which leave 2^-57. */
-INLINE void vd_silu(vd *v, const bool derivative)
+INLINE void vd_silu(vd *v, const bool derivative, causal_conv1d_dtype dtype)
 {
+    (void)dtype;
     const vd round = vd_set(0x1.8p52 + 1023), limit = vd_set(700), one = vd_set(1);
     const double term[] = {1. / 6227020800,
                            1. / 479001600,

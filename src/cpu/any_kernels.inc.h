@@ -148,12 +148,12 @@ static void NAME(convolve_rows)(const lane_group *g, const NAME(scratch) * s, in
 }
 
 /* SiLU or its derivative of n rows, and of some beyond. */
-static void NAME(activate)(REAL *rows, int64_t n, bool derivative)
+static void NAME(activate)(REAL *rows, int64_t n, bool derivative, causal_conv1d_dtype dtype)
 {
     for (REAL *p = rows; p < rows + n * COLUMNS; p += GROUP * VL) {
         V v[GROUP];
         EACH (i, GROUP) v[i] = NAME(get)(p + i * VL);
-        VEC(silu)(v, derivative);
+        VEC(silu)(v, derivative, dtype);
         EACH (i, GROUP) NAME(put)(p + i * VL, v[i]);
     }
 }
@@ -164,7 +164,7 @@ static void NAME(forward_lanes)(const lane_group *g, const NAME(scratch) * s)
         const int64_t n = g->times - t < s->block ? g->times - t : s->block;
         NAME(load_windows)(g, s, t, n);
         NAME(convolve_rows)(g, s, n);
-        if (g->args->silu) NAME(activate)(s->sum, n, false);
+        if (g->args->silu) NAME(activate)(s->sum, n, false, g->args->out.dtype);
         NAME(store_times)(g, &g->args->out, t, n, s->sum);
     }
 }
@@ -251,7 +251,7 @@ static void NAME(load_gradients)(const lane_group *g, const NAME(scratch) * s, i
     if (g->args->silu || summed > 0) NAME(load_windows)(g, s, time, n);
     if (g->args->silu) {
         NAME(convolve_rows)(g, s, inside);
-        NAME(activate)(s->sum, inside, true);
+        NAME(activate)(s->sum, inside, true, REAL_DTYPE);
         for (int64_t i = 0; i < inside * COLUMNS; i += VL)
             NAME(put)(to + i, VEC(mul)(NAME(get)(to + i), NAME(get)(s->sum + i)));
     } else if (s->ids && summed <= 0) {

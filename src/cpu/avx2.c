@@ -271,6 +271,25 @@ INLINE vr vr_reciprocal(vr a)
 }
 
 /* LANES rows of LANES become columns. */
+INLINE vr vr_reciprocal_bf16(vr a)
+{
+    return vr_reciprocal(a);
+}
+
+#define POWERS 8
+
+/* The bits of 2^(j / 8), less what the shifted j adds. */
+ALIGNED static const uint32_t powers[] = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7,
+                                          0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
+
+INLINE vr vr_power(vr k)
+{
+    const __m256i i = _mm256_castps_si256(k);
+    const __m256 found = _mm256_permutevar8x32_ps(_mm256_load_ps((const float *)powers), i);
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_castps_si256(found), _mm256_slli_epi32(i, 20)));
+}
+
 INLINE void vr_transpose(vr *v)
 {
     vr t[LANES];

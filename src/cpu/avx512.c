@@ -306,6 +306,29 @@ INLINE vr vr_reciprocal(vr a)
     return vr_fma(r, _mm512_fnmadd_ps(a, r, vr_set(1)), r);
 }
 
+INLINE vr vr_reciprocal_bf16(vr a)
+{
+    return _mm512_rcp14_ps(a);
+}
+
+#define POWERS 32
+
+/* The bits of 2^(j / 32), less what the shifted j adds. */
+ALIGNED static const uint32_t powers[] = {
+    0x3f800000, 0x3f7ecd87, 0x3f7daac3, 0x3f7c980f, 0x3f7b95c2, 0x3f7aa43a, 0x3f79c3d3, 0x3f78f4f0,
+    0x3f7837f0, 0x3f778d3a, 0x3f76f532, 0x3f767043, 0x3f75fed7, 0x3f75a15b, 0x3f75583f, 0x3f7523f6,
+    0x3f7504f3, 0x3f74fbaf, 0x3f7508a4, 0x3f752c4d, 0x3f75672a, 0x3f75b9be, 0x3f76248c, 0x3f76a81e,
+    0x3f7744fd, 0x3f77fbb8, 0x3f78ccdf, 0x3f79b907, 0x3f7ac0c7, 0x3f7be4ba, 0x3f7d257d, 0x3f7e83b3};
+
+INLINE vr vr_power(vr k)
+{
+    const __m512i i = _mm512_castps_si512(k);
+    const __m512 found = _mm512_permutex2var_ps(_mm512_load_ps((const float *)powers), i,
+                                                _mm512_load_ps((const float *)powers + 16));
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_castps_si512(found), _mm512_slli_epi32(i, 18)));
+}
+
 INLINE void vr_transpose(vr *v)
 {
     TRANSPOSE(v, vr, LANES, vr_unzip);

@@ -161,26 +161,34 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
     vf w[CC1D_MAX_WIDTH + 1], tap[CC1D_MAX_WIDTH];
     EACH (k, W + 1) w[k] = vf_get(rows + k * ROW, dtype);
     load_window(tap, x, x_step, t, n, states, dtype, W);
+    /* Of pairs SiLU needs the registers that taps and window are in: a block at once, then. */
+    const int once = is_pair(dtype) ? DIM_BLOCK : G;
     int64_t i = 0;
-    for (; !masks && i + G <= times; i += G) {
-        vf v[GROUP];
-        EACH (g, G) {
+    for (; !masks && i + once <= times; i += once) {
+        ALIGNED float sums[DIM_BLOCK * MAX_VL];
+        vf v[DIM_BLOCK];
+        EACH (j, once) {
             EACH (k, W - 1) tap[k] = tap[k + 1];
             tap[W - 1] = vf_load(x, dtype, n);
             /* SiLU keeps the core from reaching the next block's rows in time; beside streamed
              * stores nothing else is left to wait for. */
             if (stream || (silu_on && cc1d_dtype_size(dtype) == 2))
                 __builtin_prefetch(x + DIM_BLOCK * x_step, 0, 2);
-            v[g] = convolve(tap, w, W);
+            v[j] = convolve(tap, w, W);
+            if (is_pair(dtype)) vf_put(sums + j * MAX_VL, dtype, v[j]);
             NEXT_ROW(x, x_step);
         }
-        if (silu_on) silu(v, G, dtype, false);
-        EACH (g, G) {
-            if (stream)
-                vf_stream(out, dtype, v[g]);
-            else
-                vf_store(out, dtype, v[g], n);
-            NEXT_ROW(out, out_step);
+        EACH (part, once / G) {
+            EACH (g, G)
+                if (is_pair(dtype)) v[g] = vf_get(sums + (part * G + g) * MAX_VL, dtype);
+            if (silu_on) silu(v, G, dtype, false);
+            EACH (g, G) {
+                if (stream)
+                    vf_stream(out, dtype, v[g]);
+                else
+                    vf_store(out, dtype, v[g], n);
+                NEXT_ROW(out, out_step);
+            }
         }
     }
     for (; i < times; i++) {

@@ -38,6 +38,44 @@ INLINE void silu_group(vr *v, const int n)
     EACH (i, n) v[i] = vr_mul(v[i], s[i]);
 }
 
+#ifdef POWERS
+/* silu for a result that is rounded to 16 bits, within 0.52 units in its last place:
+ * e = 2^(k / POWERS) exp(r), the power from a table in registers, exp(r) by the polynomial of
+ * tools/exp_poly.py, which so small an r leaves short. */
+INLINE void silu_16_group(vr *v, const int n, const causal_conv1d_dtype dtype)
+{
+    const float c1 = POWERS == 32 ? 0x1.0000f6p0f : 0x1.000f4ap0f;
+    const float c2 = POWERS == 32 ? 0x1.fffffep-2f : 0x1.ffffaap-2f;
+    const vr round = vr_set(0x1.8p23f);
+    vr k[GROUP], r[GROUP];
+    EACH (i, n) v[i] = vr_max(vr_set(-87), v[i]);
+    EACH (i, n) { /* in one, lest c take registers */
+        const vr c = vr_min(vr_set(87), v[i]);
+        k[i] = vr_fma(c, vr_set(-0x1.715476p0f * POWERS), round);
+        r[i] = vr_fma(vr_sub(k[i], round), vr_set(0x1.62e43p-1f / POWERS), c); /* -r */
+    }
+    EACH (i, n) k[i] = vr_power(k[i]);
+    EACH (i, n) r[i] = vr_fma(r[i], vr_fma(r[i], vr_set(c2), vr_set(-c1)), vr_set(1));
+    EACH (i, n) r[i] = vr_fma(r[i], k[i], vr_set(1));
+    EACH (i, n)
+        r[i] = dtype == CAUSAL_CONV1D_BFLOAT16 ? vr_reciprocal_bf16(r[i]) : vr_reciprocal(r[i]);
+    EACH (i, n) v[i] = vr_mul(v[i], r[i]);
+}
+#endif
+
+/* silu for a result of a dtype. */
+INLINE void silu_of(vr *v, const int n, const causal_conv1d_dtype dtype)
+{
+#ifdef POWERS
+    if (cc1d_dtype_size(dtype) == 2) {
+        silu_16_group(v, n, dtype);
+        return;
+    }
+#endif
+    (void)dtype;
+    silu_group(v, n);
+}
+
 /* d silu(v) / dv = s (1 + v (1 - s)), s = sigmoid(v). */
 INLINE void silu_derivative_group(vr *v, const int n)
 {
@@ -65,6 +103,6 @@ INLINE void silu(vf *v, const int n, const causal_conv1d_dtype dtype, const bool
     if (derivative)
         silu_derivative_group(r, n * parts);
     else
-        silu_group(r, n * parts);
+        silu_of(r, n * parts, dtype);
     EACH (i, n) v[i] = (vf){r[i * parts], parts == 2 ? r[i * parts + 1] : v[i].b};
 }

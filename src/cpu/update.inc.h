@@ -49,7 +49,7 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
             rest += n * L * size;
         }
         EACH (j, GROUP) v[j] = vr_load(values + j * LANES, CAUSAL_CONV1D_FLOAT32);
-        if (args->silu) silu_group(v, GROUP); /* 0 where there is no state */
+        if (args->silu) silu_of(v, GROUP, dtype); /* 0 where there is no state */
         EACH (j, GROUP) {
             const int64_t d = i + j * LANES;
             char *there = out + d * size;

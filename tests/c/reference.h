@@ -40,15 +40,19 @@ static void finish(const call *c, expected *e, int64_t n, bool exact)
 }
 
 /* The bounds of docs/numerics.md: silu is within 8 u relative, or 2e-36 where v < -87, silu'
- * within 10 u absolute, and the error of v counts 1.1 times for silu, half for silu'.  Turns dout
- * into g, and returns its error.  In float64 u is 2 units, one for the reference. */
+ * within 10 u absolute, and the error of v counts 1.1 times for silu, half for silu'.  Where it is
+ * rounded to 16 bits, silu is within 6.2e-5 (bf16) or 4e-6 (fp16) before that.  Turns dout into g,
+ * and returns its error.  In float64 u is 2 units, one for the reference. */
 static double apply_silu(const call *c, expected *out, double *g)
 {
     const double u = c->t[X].dtype == CAUSAL_CONV1D_FLOAT64 ? 0x1p-52 : 0x1p-24, far = 700;
     const double v = out->value < -far ? -far : out->value, held = v > far ? far : v;
+    const double of_silu = c->t[X].dtype == CAUSAL_CONV1D_BFLOAT16  ? 6.2e-5
+                           : c->t[X].dtype == CAUSAL_CONV1D_FLOAT16 ? 4e-6
+                                                                    : 8 * u;
     const double s = 1 / (1 + exp(-held)), rest = 1 / (1 + exp(held)), e = out->tolerance;
     const double dout = *g;
-    *out = (expected){v * s, 1.1 * e + (isfinite(v) ? 8 * u * fabs(v * s) : 0) + 2e-36, 0};
+    *out = (expected){v * s, 1.1 * e + (isfinite(v) ? of_silu * fabs(v * s) : 0) + 2e-36, 0};
     *g *= s * (1 + held * rest);
     if (!isfinite(dout) || !(e < HUGE_VAL)) return e;
     return fabs(dout) * (e / 2 + 10 * u + 2e-36) + bound(c, fabs(*g), false);
