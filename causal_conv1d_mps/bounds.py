@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .reference import causal_conv1d_ref, causal_conv1d_varlen_ref
 
-
 # Of silu on a CPU before it is rounded to 16 bits, relative.
 SILU_ERRORS = {torch.bfloat16: 6.2e-5, torch.float16: 4e-6}
 
