@@ -13,9 +13,9 @@ from importlib.metadata import version
 
 import torch
 
-from . import __version__, native_error
-from ._install import install, serves, state
+from ._functions import __version__, native_error
 from ._table import show
+from .compat.install import install, serves, state
 from .info import info
 
 

@@ -30,6 +30,11 @@ except PackageNotFoundError:  # copied, not installed
     __version__ = "unknown"
 
 
+def translated(error: Exception, **_: object) -> Exception:
+    """Plain PyTorch's errors stay what they are."""
+    return error
+
+
 def _laid_out(out: Tensor, x: Tensor) -> Tensor:
     """out with the strides of ``torch.empty_like(x)``, where tracing does not choose them."""
     like = torch.empty_like(x)
@@ -214,7 +219,7 @@ class CausalConv1dMPSFunction:
         )  # fmt: skip
 
 
-def backward_no_grad(
+def backward(
     dout: Tensor,
     dfinal_states: Tensor | None,
     x: Tensor,

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from . import __version__, native_error
-from ._install import state
+from ._functions import __version__, native_error
+from .compat.install import state
 
 
 def info() -> dict[str, Any]:

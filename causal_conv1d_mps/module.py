@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _check, causal_conv1d, causal_conv1d_fn, causal_conv1d_update
+from . import _check
+from ._functions import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
 from .reference import is_silu
 
 

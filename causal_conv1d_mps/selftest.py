@@ -25,19 +25,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import (
+from ._functions import (
     __version__,
     causal_conv1d,
     causal_conv1d_fn,
     causal_conv1d_update,
-    causal_conv1d_update_ref,
     causal_conv1d_varlen_fn,
     causal_conv1d_varlen_states,
-    causal_conv1d_varlen_states_ref,
 )
 from ._library import library
 from ._table import show
 from .bounds import backward_errors, forward_error, reference
+from .reference import causal_conv1d_update_ref, causal_conv1d_varlen_states_ref
 
 DIM, LENGTHS = 37, (1, 5, 130)  # no multiple of any vector
 WIDTHS = (1, 2, 3, 4, 5, 8, 9)

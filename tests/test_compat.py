@@ -498,7 +498,7 @@ def test_refuses_to_shadow(installed, other):
 
 def test_refuses_where_the_other_is_broken(installed, other):
     (other / "causal_conv1d/__init__.py").write_text("raise OSError('libcudart.so.12: missing')")
-    code = "import causal_conv1d_mps; print(causal_conv1d_mps._install.obstacle())"
+    code = "import causal_conv1d_mps; print(causal_conv1d_mps.compat.install.obstacle())"
     assert (
         "fails to import (OSError('libcudart.so.12: missing'))"
         in python(code, installed, other).stdout

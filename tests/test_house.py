@@ -1,5 +1,7 @@
-"""No circles among the files of src/, whose floors use what lies below them."""
+"""No circles among the files of src/, whose floors use what lies below them, and none among the
+modules of the package."""
 
+import ast
 import graphlib
 import re
 from pathlib import Path
@@ -83,3 +85,54 @@ def test_folders_of_src_use_what_lies_below():
         for other in used:
             below = str(Path(other).parent).replace(".", "")
             assert below == folder or below in MAY_USE[folder], f"{name} uses {other}"
+
+
+PACKAGE = ROOT / "causal_conv1d_mps"
+
+
+def package_graph(texts):
+    """Which module imports which, in functions too.  That importing a part also runs the package's
+    __init__ is not counted: every module would be in a circle then."""
+    names = {".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in texts}
+    graph = {name: set() for name in names}
+    for path, text in texts.items():
+        module = ".".join(path.with_suffix("").parts)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                above = module.split(".")[: -node.level] if node.level else []
+                base = ".".join([*above, *filter(None, [node.module])])
+                names_from = [f"{base}.{alias.name}" for alias in node.names]
+                found = [name if name in names else base for name in names_from]
+            else:
+                continue
+            graph[module.removesuffix(".__init__")] |= {name for name in found if name in names}
+    return graph
+
+
+def package_texts():
+    """The modules of the package, with their texts."""
+    paths = PACKAGE.rglob("*.py")
+    return {path.relative_to(ROOT): path.read_text() for path in sorted(paths)}
+
+
+def test_no_circle_in_the_package():
+    graph = package_graph(package_texts())
+    assert len(graph) > 25 and graph["causal_conv1d_mps.module"]
+    assert_no_circle(graph)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("reference.py", "from . import functional"),
+        ("_check.py", "def f():\n    import causal_conv1d_mps.module"),
+        ("compat/serving.py", "from .. import causal_conv1d\nfrom ..serving import x"),
+    ],
+)
+def test_a_circle_in_the_package_is_found(module, line):
+    texts = package_texts()
+    texts[Path("causal_conv1d_mps") / module] += f"\n{line}\n"
+    with pytest.raises(graphlib.CycleError):
+        assert_no_circle(package_graph(texts))

@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .. import causal_conv1d, causal_conv1d_fn, causal_conv1d_update, causal_conv1d_varlen_fn
+from .._functions import (
+    causal_conv1d,
+    causal_conv1d_fn,
+    causal_conv1d_update,
+    causal_conv1d_varlen_fn,
+)
 from ..bounds import forward_error
 from .timing import Call
 

@@ -13,7 +13,7 @@ from rich.progress import track
 from torch import Tensor
 from torch._functorch import config as functorch_config
 
-from .. import __version__
+from .._functions import __version__
 from .._library import library
 from ..selftest import chip, lack
 from .cases import CLASSIC, DECODE, DTYPES, LARGE, MODEL, OURS, PACKED, Case, contenders

@@ -18,7 +18,7 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from .. import causal_conv1d, causal_conv1d_update
+from .._functions import causal_conv1d, causal_conv1d_update
 from .._library import library
 from .cases import DTYPES, OURS, Case, bound, pytorch
 from .show import digits

@@ -1,12 +1,8 @@
 """``causal_conv1d.causal_conv1d_interface``, with what its versions from 1.0 on imported: others
 take the low-level functions from here."""
 
-from .. import (
-    causal_conv1d_fn,
-    causal_conv1d_ref,
-    causal_conv1d_update,
-    causal_conv1d_update_ref,
-)
+from .._functions import causal_conv1d_fn, causal_conv1d_update
+from ..reference import causal_conv1d_ref, causal_conv1d_update_ref
 from . import causal_conv1d_cuda
 from .cpp_functions import (
     causal_conv1d_bwd_function,

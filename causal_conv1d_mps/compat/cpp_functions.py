@@ -6,18 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import _check, causal_conv1d_fn, causal_conv1d_update, native_error
-
-if native_error is None:
-    from .._library import translated
-    from .._ops import backward
-else:
-    from ..fallback import backward_no_grad as backward
-
-    def translated(error: RuntimeError) -> Exception:
-        """Plain PyTorch's errors stay what they are."""
-        return error
-
+from .. import _check
+from .._functions import backward, causal_conv1d_fn, causal_conv1d_update, translated
 
 __all__ = [
     "causal_conv1d_bwd_function",

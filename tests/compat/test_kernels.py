@@ -9,7 +9,8 @@ import sys
 import pytest
 import torch
 
-from causal_conv1d_mps import hub, install
+from causal_conv1d_mps import install
+from causal_conv1d_mps.compat import hub
 
 kernels = pytest.importorskip("kernels", minversion="0.17")
 pytest.importorskip("transformers")

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import causal_conv1d_mps
+from ..._functions import causal_conv1d_fn as _fn
+from ..._functions import causal_conv1d_update as _update
 
 __all__ = ["causal_conv1d_fn", "causal_conv1d_update"]
 
@@ -30,7 +31,7 @@ class causal_conv1d_fn(nn.Module):
         **kwargs: Any,
     ) -> Tensor:
         """Shapes, dtypes and errors as of the function."""
-        return causal_conv1d_mps.causal_conv1d_fn(  # type: ignore[return-value]
+        return _fn(  # type: ignore[return-value]
             hidden_states, weight, bias, seq_idx=kwargs.get("seq_idx"), activation=activation
         )
 
@@ -50,6 +51,4 @@ class causal_conv1d_update(nn.Module):
         activation: str | None = None,
     ) -> Tensor:
         """Shapes, dtypes and errors as of the function."""
-        return causal_conv1d_mps.causal_conv1d_update(
-            hidden_states, conv_state, weight, bias, activation
-        )
+        return _update(hidden_states, conv_state, weight, bias, activation)

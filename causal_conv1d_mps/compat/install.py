@@ -44,7 +44,7 @@ def install(force: bool = False) -> list[str]:
     reason = None if force else obstacle()
     if reason is not None:
         raise RuntimeError(f"{reason}. install(force=True) puts causal-conv1d-mps in its place")
-    from ._distribution import answer
+    from .distribution import answer
 
     answer()
     modules = {n: importlib.import_module(f"{_OURS}.{m}") for n, m in _MODULES.items()}

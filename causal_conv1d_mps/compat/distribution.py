@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.metadata import Distribution, DistributionFinder
 from pathlib import Path
 
-from .compat import __version__
+from . import __version__
 
 _FILES = {
     "METADATA": "Metadata-Version: 2.1\n"
@@ -26,7 +26,7 @@ class _CausalConv1d(Distribution):
         return _FILES.get(filename)
 
     def locate_file(self, path: object) -> Path:
-        return Path(__file__).parent.parent / str(path)
+        return Path(__file__).parents[2] / str(path)
 
 
 class _Finder(DistributionFinder):

@@ -1,0 +1,43 @@
+"""The functions that serve here: over the C library, or plain PyTorch where it cannot be loaded."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+try:
+    from . import functional
+    from ._library import __version__, translated
+    from ._ops import backward
+except ImportError as error:
+    if os.environ.get("CAUSAL_CONV1D_LIBRARY"):  # nothing else serves in place of what a user names
+        raise
+    from . import fallback as functional  # type: ignore[no-redef]
+    from .fallback import __version__, backward, translated
+
+    native_error: str | None = str(error)
+    warnings.warn(f"plain PyTorch serves, slower: {error}", RuntimeWarning, stacklevel=3)
+else:
+    native_error = None
+
+CausalConv1dMPSFunction = functional.CausalConv1dMPSFunction
+causal_conv1d = functional.causal_conv1d
+causal_conv1d_fn = functional.causal_conv1d_fn
+causal_conv1d_fwd = functional.causal_conv1d_fwd
+causal_conv1d_update = functional.causal_conv1d_update
+causal_conv1d_varlen_fn = functional.causal_conv1d_varlen_fn
+causal_conv1d_varlen_states = functional.causal_conv1d_varlen_states
+
+__all__ = [
+    "CausalConv1dMPSFunction",
+    "__version__",
+    "backward",
+    "causal_conv1d",
+    "causal_conv1d_fn",
+    "causal_conv1d_fwd",
+    "causal_conv1d_update",
+    "causal_conv1d_varlen_fn",
+    "causal_conv1d_varlen_states",
+    "native_error",
+    "translated",
+]
