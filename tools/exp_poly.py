@@ -31,8 +31,8 @@ print(f"relative error of the polynomial: {error:.3e} = {error / UNIT:.2f} units
 
 
 def remainder(powers: int) -> None:
-    """Degree 2 for |r| <= ln(2) / (2 powers), c0 held to 1, and the table of 2^(j / powers), less the
-    bits that are added back with j << (23 - log2(powers))."""
+    """Degree 2 for |r| <= ln(2) / (2 powers), c0 held to 1, and the table of 2^(j / powers), less
+    what is added back with j << (23 - log2(powers))."""
     h = HALF / powers
     x = h * np.cos(np.linspace(0, np.pi, 2001))
     columns = np.stack([x / np.exp(x), x**2 / np.exp(x)], axis=1)
