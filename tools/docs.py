@@ -96,7 +96,7 @@ def llms() -> str:
     for title, page in re.findall(r'{ "(.*?)" = (?:"(.*)\.md"|\[)', config):
         if page:
             paragraph = " ".join((STAGE / f"{page}.md").read_text().split("\n\n")[1].split())
-            sentence = re.sub(r"\[(.*?)\]\(.*?\)", r"\1", re.match(r".*?\.(?= |$)", paragraph)[0])
+            sentence = re.split(r"(?<=\.) ", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", paragraph))[0]
             lines.append(f"- [{title}]({page}.html): {sentence}")
         else:
             lines += ["", f"## {title}", ""]
