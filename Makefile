@@ -106,8 +106,8 @@ gpu-bench: $(GPU_LIBRARY) ## speed on an NVIDIA GPU, beside causal-conv1d and fl
 
 # In folders of their own: the two want different releases, and neither is a dependency.
 transformers: $(BUILD)/installed $(BUILD)/transformers-5.23.0 $(BUILD)/transformers-5.22.2 ## the models
-	PYTHONPATH=$(BUILD)/transformers-5.23.0 $(BIN)/python -m pytest -q tests/compat/test_transformers.py
-	PYTHONPATH=$(BUILD)/transformers-5.22.2 $(BIN)/python -m pytest -q tests/compat/test_kernels.py
+	PYTHONPATH=$(BUILD)/transformers-5.23.0 $(BIN)/python -m pytest -q tests/clients/test_transformers.py
+	PYTHONPATH=$(BUILD)/transformers-5.22.2 $(BIN)/python -m pytest -q tests/clients/test_kernels.py
 
 $(BUILD)/transformers-%: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --target $@ transformers==$* kernels==0.17.2

@@ -1,4 +1,5 @@
-"""``python -m causal_conv1d_mps``: the command line."""
+"""The command line: what is here, whether it is right and how fast, and scripts that import
+causal_conv1d."""
 
 from __future__ import annotations
 
@@ -79,9 +80,9 @@ def pass_on(arguments: argparse.Namespace) -> int:
     try:
         return importlib.import_module(f".{arguments.module}", __package__).main()
     except ModuleNotFoundError as error:
-        if error.name not in ("rich", "matplotlib"):
+        if (error.name or "").split(".")[0] not in ("rich", "matplotlib"):
             raise
-        print(f"{error}: pip install rich matplotlib", file=sys.stderr)
+        print(f"{error}, of the extra 'bench': pip install rich matplotlib", file=sys.stderr)
         return 2
 
 
@@ -90,14 +91,14 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m causal_conv1d_mps", description=__doc__)
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(metavar="command")
-    command = commands.add_parser(
-        "install", help="run a script with this package in place of causal_conv1d"
-    )
+    text = "run a script with this package in place of causal_conv1d"
+    command = commands.add_parser("install", help=text, description=text)
     command.add_argument("--check", action="store_true", help="only say what is there")
     command.add_argument("--force", action="store_true", help="shadow another package of that name")
     command.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     command.set_defaults(run=install_command)
-    command = commands.add_parser("info", help="what is here: for a bug report")
+    text = "what is here: for a bug report"
+    command = commands.add_parser("info", help=text, description=text)
     command.add_argument("--json", action="store_true", help="print it as JSON")
     command.set_defaults(run=info_command)
     for module, help in (

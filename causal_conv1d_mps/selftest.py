@@ -1,9 +1,8 @@
-"""``python -m causal_conv1d_mps selftest [--device mps] [--json]``: is every operation right here,
-and how fast? Prints one page for each device that is here, or for the one named, to paste into an
-issue.
+"""Is every operation right here, and how fast? Prints one page for each device that is here, or for
+the one named, to paste into an issue.
 
-The results are held to float64 on the CPU and to the bounds of docs/numerics.md. The exit code is
-0 if all is right, 1 if not, 2 if the device cannot be used.
+Results are compared with float64 ones of the CPU, within the bounds of docs/numerics.md. The exit
+code is 0 if all is right, 1 if not, 2 if the device cannot be used.
 """
 
 from __future__ import annotations
@@ -97,6 +96,21 @@ class Maker:
         """The dtype of ids, offsets and indices is not that of x."""
         return torch.as_tensor(values, dtype=torch.int32).to(self.device)
 
+
+class Progress:
+    """Says on stderr what is being done, once two seconds have passed in silence."""
+
+    def __init__(self) -> None:
+        self.spoke = perf_counter()
+
+    def __call__(self, doing: str) -> None:
+        """Of a step that takes less than a second."""
+        if perf_counter() - self.spoke > 2:
+            print(f"{doing} ...", file=sys.stderr, flush=True)
+            self.spoke = perf_counter()
+
+
+tell = Progress()
 
 # ---- the operations: each yields the errors of its cases in units of their bounds
 
@@ -201,6 +215,7 @@ def check(device: str) -> list[dict[str, Any]]:
     """Every operation, dtype and layout: the number of cases, the worst error, what was raised."""
     results = []
     for operation, dtype, layout in product(OPERATIONS, DTYPES, LAYOUTS):
+        tell(f"{device}: checking {operation}, {dtype}, {layout}")
         result = {"operation": operation, "dtype": dtype, "layout": layout, "raised": None}
         torch.manual_seed(0)
         errors: list[float] = []
@@ -259,6 +274,7 @@ def measure(device: str) -> list[dict[str, Any]]:
         for name, (call, copy) in calls.items():
             if name == "update" and layout != "channel-first":
                 continue
+            tell(f"{device}: timing {name}, {dtype}, {layout}")
             shape = f"64x{dim}" if name == "update" else f"{batch}x{dim}x{seqlen} {layout}"
             times = {"ours": microseconds(call), "copy": microseconds(copy)}
             rows.append({"call": f"{name} {shape}", "dtype": dtype} | times)
@@ -327,7 +343,11 @@ def run(device: str) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs all and prints it; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m causal_conv1d_mps selftest")
+    parser = argparse.ArgumentParser(
+        prog="python -m causal_conv1d_mps selftest",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--device", choices=DEVICES, help="this one alone, not all that are here")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one per device")
     options = parser.parse_args(arguments)

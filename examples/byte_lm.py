@@ -6,8 +6,8 @@ Some minutes of training on a laptop's CPU end in lines that look like Python:
 
     python examples/byte_lm.py
 
-``--compare`` trains the same model beside it with torch's F.conv1d in place of the convolution,
-and fails if the two loss curves part; ``--short`` is over in half a minute:
+--compare trains the same model beside it with torch's F.conv1d in place of the convolution, and
+fails if the two loss curves part; --short is over in half a minute:
 
     python examples/byte_lm.py --short --compare --plot curves.png
 """
@@ -24,9 +24,6 @@ from statistics import fmean
 from time import perf_counter
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 from torch import Tensor, nn
 
 from causal_conv1d_mps import CausalConv1d
@@ -44,7 +41,6 @@ SHORT = {"steps": 200, "dim": 64, "layers": 4, "batch": 4}
 TOLERANCE, TOLERANCE_PER_STEP = 1e-5, 2e-6
 LN2 = math.log(2)
 Series = dict[str, list[float]]
-console = Console(highlight=False)
 
 
 class TorchConv1d(CausalConv1d):
@@ -135,19 +131,18 @@ def train(
     losses: Series = {name: [] for name in models}
     seconds: Series = {name: [] for name in models}
     generator = torch.Generator().manual_seed(args.seed)
-    every = max(1, args.steps // 10)
-    with Progress(console=console) as progress:
-        for i in progress.track(range(1, args.steps + 1), description="training"):
-            starts = torch.randint(len(text) - args.seqlen, (args.batch, 1), generator=generator)
-            windows = text[starts + torch.arange(args.seqlen + 1)]
-            # The models step in turn: a slow moment of the machine meets them alike.
-            for name, step in steppers.items():
-                start = perf_counter()
-                losses[name].append(step(windows))
-                seconds[name].append(perf_counter() - start)
-            if i == 1 or i % every == 0:
-                means = (f"{name} {shown(fmean(losses[name][-every:]))}" for name in models)
-                console.print(f"step {i:5}   {'   '.join(means)}")
+    every = max(1, args.steps // 20)
+    for i in range(1, args.steps + 1):
+        starts = torch.randint(len(text) - args.seqlen, (args.batch, 1), generator=generator)
+        windows = text[starts + torch.arange(args.seqlen + 1)]
+        # The models step in turn: a slow moment of the machine meets them alike.
+        for name, step in steppers.items():
+            start = perf_counter()
+            losses[name].append(step(windows))
+            seconds[name].append(perf_counter() - start)
+        if i == 1 or i % every == 0:
+            means = (f"{name} {shown(fmean(losses[name][-every:]))}" for name in models)
+            print(f"step {i:5}   {'   '.join(means)}", flush=True)
     return losses, seconds
 
 
@@ -219,20 +214,19 @@ def main() -> int:
     names = list(CONVS) if args.compare else ["causal_conv1d"]
     models = {name: build(CONVS[name], args) for name in names}
     size = sum(p.numel() for p in models["causal_conv1d"].parameters())
-    console.print(f"{size:,} parameters, {len(text):,} bytes to train on, threads: {args.threads}")
+    print(f"{size:,} parameters, {len(text):,} bytes to train on, threads: {args.threads}")
 
     losses, seconds = train(models, text, args)
     conv = conv_seconds(models, args)
-    table = Table("", "held-out loss", "training", "step", "convs", "share", box=None)
-    table.caption = "step: the shortest; convs: forward and backward, timed apart"
+    print("\nconvolution    held-out loss         training  shortest step  convolutions in it")
     for name, model in models.items():
         step, convs = min(seconds[name]), args.layers * conv[name]
-        table.add_row(
-            name, shown(held_out_loss(model, held_out, args)), f"{sum(seconds[name]):.1f} s",
-            f"{step * 1e3:.1f} ms", f"{convs * 1e3:.2f} ms", f"{convs / step:.1%}",
-        )  # fmt: skip
-    console.print(table)
-    console.print(generate(models["causal_conv1d"], args), markup=False, soft_wrap=True)
+        loss = shown(held_out_loss(model, held_out, args))
+        print(
+            f"{name:13}  {loss:19}  {sum(seconds[name]):6.1f} s"
+            f"  {step * 1e3:10.1f} ms  {convs * 1e3:6.2f} ms, {convs / step:.1%}"
+        )
+    print(generate(models["causal_conv1d"], args))
     if args.plot:
         plot(losses, args.plot)
     if not args.compare:
@@ -240,10 +234,9 @@ def main() -> int:
     ours, theirs = (torch.tensor(losses[name], dtype=torch.float64) for name in CONVS)
     gap = (ours - theirs).abs()
     agree = bool((gap <= TOLERANCE + TOLERANCE_PER_STEP * torch.arange(len(gap))).all())
-    console.print(
+    print(
         f"The loss curves {'agree' if agree else 'DO NOT AGREE'}: max abs difference "
-        f"{gap.max():.1e} nats, tolerance {TOLERANCE:.0e} + {TOLERANCE_PER_STEP:.0e} per step",
-        soft_wrap=True,
+        f"{gap.max():.1e} nats, tolerance {TOLERANCE:.0e} + {TOLERANCE_PER_STEP:.0e} per step"
     )
     return 0 if agree else 1
 

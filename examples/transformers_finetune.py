@@ -21,18 +21,13 @@ from sys import modules
 from time import perf_counter
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 import causal_conv1d_mps
 
 causal_conv1d_mps.install()  # from here on models find it
-from transformers import DataCollatorWithFlattening, Lfm2Config, Lfm2ForCausalLM  # noqa: E402
-from transformers.utils import logging  # noqa: E402
 
 PACKED, PADDED = "packed, causal_conv1d_mps", "padded, transformers' own"
 END, VOCABULARY = 256, 257
-console = Console(highlight=False)
 
 
 def documents(longest: int, seed: int) -> list[list[int]]:
@@ -48,7 +43,9 @@ def documents(longest: int, seed: int) -> list[list[int]]:
     return [[*text, END] for text in texts if len(text) < longest]
 
 
-def build(args: argparse.Namespace) -> Lfm2ForCausalLM:
+def build(args: argparse.Namespace) -> torch.nn.Module:
+    from transformers import Lfm2Config, Lfm2ForCausalLM
+
     torch.manual_seed(args.seed)
     kinds = ["conv", "conv", "full_attention", "conv"]
     config = Lfm2Config(
@@ -61,6 +58,8 @@ def build(args: argparse.Namespace) -> Lfm2ForCausalLM:
 
 def packed(batch: list[list[int]]) -> dict[str, torch.Tensor]:
     """(1, total), documents end to end, and which is which."""
+    from transformers import DataCollatorWithFlattening
+
     collator = DataCollatorWithFlattening(return_seq_idx=True, return_tensors="pt")
     return dict(collator([{"input_ids": ids} for ids in batch]))
 
@@ -94,7 +93,7 @@ def train(way: str, args: argparse.Namespace) -> tuple[list[float], float]:
         losses.append(loss.item())
         count += sum(map(len, batch))
         if step % 10 == 0 or step == args.steps - 1:
-            console.print(f"{way}: step {step}, {losses[-1]:.3f} nats/byte")
+            print(f"{way}: step {step}, {losses[-1]:.3f} nats/byte", flush=True)
     return losses, count / (perf_counter() - start)
 
 
@@ -128,15 +127,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--plot", type=Path, metavar="F.png")
     args = parser.parse_args()
+    from transformers.utils import logging
+
     logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
-    table = Table("way", "first loss", "last 10", "bytes/s")
     curves = {}
     for way in (PACKED, PADDED):
         curves[way], speed = train(way, args)
         last = math.fsum(curves[way][-10:]) / len(curves[way][-10:])
-        table.add_row(way, f"{curves[way][0]:.3f}", f"{last:.3f}", f"{speed:.0f}")
-    console.print(table)
+        print(f"{way}: first loss {curves[way][0]:.3f}, last 10 {last:.3f}, {speed:.0f} bytes/s")
     if args.plot:
         plot(args.plot, curves)
 

@@ -23,20 +23,11 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 
 import causal_conv1d_mps
 
 causal_conv1d_mps.install()  # from here on models find it
-from transformers import (  # noqa: E402
-    AutoConfig,
-    AutoModelForCausalLM,
-    DynamicCache,
-    PreTrainedModel,
-)
-from transformers.utils import logging  # noqa: E402
 
 MODELS = {
     "LFM2-350M": (
@@ -61,10 +52,11 @@ MODELS = {
 }  # fmt: skip
 FUNCTIONS = ("causal_conv1d_fn", "causal_conv1d_update")
 BEFORE, AFTER = "transformers' own", "causal_conv1d_mps"
-console = Console(highlight=False, width=132)
 
 
-def build(name: str, layers: int, dtype: torch.dtype, vocabulary: int | None) -> PreTrainedModel:
+def build(name: str, layers: int, dtype: torch.dtype, vocabulary: int | None) -> nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     model_type, sizes, kinds = MODELS[name]
     if kinds is not None:
         sizes = sizes | {"layer_types": [kinds[i % len(kinds)] for i in range(layers)]}
@@ -85,7 +77,7 @@ def build(name: str, layers: int, dtype: torch.dtype, vocabulary: int | None) ->
 class Conv:
     """The two functions of a model, one of the two ways, and the seconds spent in them."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.code = modules[type(model).__module__]
         after = {name: getattr(self.code, name) for name in FUNCTIONS}
         before = {name: function.__wrapped__ for name, function in after.items()}
@@ -114,10 +106,12 @@ class Conv:
 
 @torch.inference_mode()
 def generate(
-    model: PreTrainedModel, conv: Conv, prompt: Tensor, tokens: int
+    model: nn.Module, conv: Conv, prompt: Tensor, tokens: int
 ) -> tuple[list[tuple[float, float]], Tensor]:
     """Greedily: seconds of the prefill and of every step, and how many of them in the
     convolution; and the tokens."""
+    from transformers import DynamicCache
+
     cache = DynamicCache(config=model.config)
     mamba = "cache_params" in model.forward.__code__.co_varnames
     cached = {"cache_params" if mamba else "past_key_values": cache, "use_cache": True}
@@ -131,7 +125,7 @@ def generate(
     return times, torch.cat(text, dim=1)
 
 
-def measure(model: PreTrainedModel, prompt: Tensor, tokens: int, rounds: int) -> dict[str, Any]:
+def measure(model: nn.Module, prompt: Tensor, tokens: int, rounds: int) -> dict[str, Any]:
     """Per way: the shortest prefill and step, and the convolution in it, in ms."""
     conv, texts = Conv(model), {}
     found: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in conv.ways}
@@ -155,7 +149,7 @@ def measure(model: PreTrainedModel, prompt: Tensor, tokens: int, rounds: int) ->
 
 
 @torch.inference_mode()
-def alone(model: PreTrainedModel, rounds: int) -> dict[str, float]:
+def alone(model: nn.Module, rounds: int) -> dict[str, float]:
     """One step of one layer's convolution, as the model calls it, in us: the caches are its own."""
     conv = Conv(model)
     layer = next(
@@ -221,38 +215,37 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
+    from transformers.utils import logging
+
     logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
     results = {}
-    table = Table(
-        title=f"{args.layers} layers, {args.dtype}, {args.threads} threads, prefill of "
-        f"{args.prompt} tokens; PyTorch {torch.__version__}, transformers {version('transformers')}"
+    print(
+        f"{args.layers} layers, {args.dtype}, {args.threads} threads, prefill of {args.prompt} "
+        f"tokens; PyTorch {torch.__version__}, transformers {version('transformers')}"
     )
-    for column in ("model", "convolution"):
-        table.add_column(column)
-    for column in ("ms/token", "tokens/s", "of it conv", "conv us", "prefill ms", "of it conv"):
-        table.add_column(column, justify="right")
-    table.add_column("conv ms", justify="right")
     for name in args.models:
         model = build(name, args.layers, getattr(torch, args.dtype), args.vocabulary)
         prompt = torch.randint(3, model.config.vocab_size, (1, args.prompt))
         results[name] = result = measure(model, prompt, args.tokens, args.rounds)
         for way, row in result["ways"].items():
-            table.add_row(
-                name, way, f"{row['step']:.3f}", f"{1e3 / row['step']:.1f}",
-                f"{row['step conv'] / row['step']:.1%}", f"{1e3 * row['step conv']:.0f}",
-                f"{row['prefill']:.1f}", f"{row['prefill conv'] / row['prefill']:.1%}",
-                f"{row['prefill conv']:.2f}",
-            )  # fmt: skip
+            step, prefill = row["step"], row["prefill"]
+            step_conv, prefill_conv = row["step conv"], row["prefill conv"]
+            print(
+                f"{name} by {way}: a token {step:.3f} ms ({1e3 / step:.1f} tokens/s), of it the "
+                f"convolution {1e3 * step_conv:.0f} us ({step_conv / step:.1%}); the prefill "
+                f"{prefill:.1f} ms, of it the convolution {prefill_conv:.2f} ms "
+                f"({prefill_conv / prefill:.1%})",
+                flush=True,
+            )
         best = alone(model, args.rounds)
         before, after = best[BEFORE], best[AFTER]
-        console.print(
+        print(
             f"{name}: a layer's step of the convolution alone: {after:.1f} us, "
             f"{BEFORE} {before:.1f}, {before / after:.1f}x"
         )
         ratios = ", ".join(f"{part} {ratio:.2f}x" for part, ratio in result["ratios"].items())
-        console.print(f"{name}: {ratios} (medians); first {result['same']} tokens the same")
-    console.print(table)
+        print(f"{name}: {ratios} (medians); first {result['same']} tokens the same")
     if args.plot:
         plot(args.plot, results)
 

@@ -1,8 +1,10 @@
 """Options, markers and fixtures of the Python tests."""
 
 import os
+import shutil
 import sys
 import warnings
+from pathlib import Path
 
 # Its key knows an operation's name, not its formulas: a test would run those of another version.
 os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
@@ -120,3 +122,17 @@ def _seed_and_threads():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """A folder with a copy of the package and of its library, for a test to harm."""
+    import causal_conv1d_mps
+    from causal_conv1d_mps import _library
+
+    package = Path(causal_conv1d_mps.__file__).parent
+    # Other processes may write to __pycache__ meanwhile.
+    ignored = shutil.ignore_patterns("*.so", "__pycache__")
+    shutil.copytree(package, tmp_path / "causal_conv1d_mps", ignore=ignored)
+    shutil.copy(_library.library._name, tmp_path / "causal_conv1d_mps")
+    return tmp_path

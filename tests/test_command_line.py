@@ -2,7 +2,9 @@
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from numerics import DEVICE
 import causal_conv1d_mps
 from causal_conv1d_mps import __main__ as command_line
 from causal_conv1d_mps import _library, bench, selftest
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -80,6 +84,26 @@ def test_bench_without_rich(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich", None)
     status, _, err = run("bench")
     assert status == 2 and err.endswith("pip install rich matplotlib\n")
+    status, out, _ = run("bench", "--help")
+    assert status == 0 and "pip install rich matplotlib" in " ".join(out.split())
+
+
+@pytest.mark.cpu_only
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_help_of_an_example_needs_no_package(path):
+    code = (
+        "import runpy, sys; sys.modules |= dict.fromkeys(['rich', 'transformers', 'matplotlib'])\n"
+        "sys.argv = [sys.argv[1], '--help']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    assert "usage: " in subprocess.check_output(command, text=True)
+
+
+def test_help_is_plain_text(run):
+    """Without the marks of reStructuredText."""
+    for arguments in ([], ["info"], ["selftest"], ["bench"], ["install"]):
+        status, out, _ = run(*arguments, "--help")
+        assert status == 0 and "``" not in out and ":func:" not in out
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["info", "nonsense"], ["bench", "--no"]])

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,16 +23,32 @@ import plots
 pytestmark = pytest.mark.cpu_only
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+FOLDERS = sorted(path for path in ROOT.glob("src/*") if path.is_dir())
+PAGES = sorted(
+    [
+        *(
+            ROOT / name
+            for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "compat/README.md")
+        ),
+        *ROOT.glob("docs/*.md"),
+        *(folder / "README.md" for folder in FOLDERS),
+    ]
+)
 RESULTS = sorted(plots.RESULTS.glob("*.json"))
+# What the build makes, and git does not keep.
+IGNORED = {Path(line).name for line in (ROOT / ".gitignore").read_text().split()} | {".git"}
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+
+
+def page_id(page):
+    return str(page.relative_to(ROOT))
 
 
 def test_pages_with_python_are_found():
     assert {"README.md", "index.md", "packed.md"} <= {page.name for page in WITH_PYTHON}
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=page_id)
 def test_python_runs(page):
     check_md_file(fpath=page, memory=True)
 
@@ -43,12 +60,27 @@ def anchors(page):
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page):
     for path, anchor in re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)]*))?\)", page.read_text()):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), path
         assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+# A path from the root, in code blocks too; and a file that is named without its folder.
+TOP = sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in IGNORED)
+PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, TOP))})/[\w./-]*\b/?")
+NAME = re.compile(r"`(\w[\w.-]*\.(?:c|h|py|md|metal|awk|toml|cff))`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_files_that_a_page_names_are_there(page):
+    text = page.read_text()
+    here = {path.name for top in TOP for path in (ROOT / top).rglob("*")} | set(os.listdir(ROOT))
+    missing = [path for path in PATH.findall(text) if not (ROOT / path).exists()]
+    missing += [name for name in NAME.findall(text) if name not in here]
+    assert not [path for path in missing if Path(path).name not in IGNORED]
 
 
 def members(objects):

@@ -127,10 +127,10 @@ def test_without_or_with_an_old_pytorch(tmp_path):
 ONE_WIDTH = "-DCC1D_WIDTHS(X)=X(4)"
 
 
-def test_the_command_of_the_readme_builds_the_library(tmp_path):
+def test_the_command_of_the_page_on_c_builds_the_library(tmp_path):
     """It leaves one file, which has the public functions and no other."""
     library = tmp_path / "libcausal_conv1d.so"
-    make, cc = re.findall(r"^    (make src.*|cc .*)$", (ROOT / "README.md").read_text(), re.M)
+    make, cc = re.findall(r"^    (make src.*|cc .*)$", (ROOT / "docs/c.md").read_text(), re.M)
     assert cc.endswith(" -o libcausal_conv1d.so")
     quick = cc.replace(" -O2 ", f" '{ONE_WIDTH}' -O1 ").replace(library.name, str(library))
     run("sh", "-c", f"set -e; {make}; {quick}")

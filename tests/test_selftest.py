@@ -68,10 +68,11 @@ def test_what_an_operation_raises_is_on_the_page(monkeypatch, capsys):
     assert "WRONG: update, plain, fp32, channels-last: RuntimeError: no such kernel\n" in page
 
 
-def test_without_rich(monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "rich", None)
+def test_tables_are_never_cut(capsys):
     selftest.show("Title", ["one", "two"], [["a", "b"], ["longer", "c"]])
     assert capsys.readouterr().out == "\nTitle\none     two\na       b\nlonger  c\n"
+    selftest.show("Title", ["one", "two"], [["a" * 200, "b" * 200]])
+    assert "a" * 200 + "  " + "b" * 200 + "\n" in capsys.readouterr().out
 
 
 def test_a_missing_device(capsys):

@@ -4,7 +4,9 @@ import itertools
 
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from numerics import DEVICE, on_cpu, parameters
+from torch.func import grad, jvp
 
 from causal_conv1d_mps import (
     causal_conv1d,
@@ -402,3 +404,28 @@ def test_errors():
         beyond = torch.tensor([0, 2])
         wrong("below 2", x, state, weight, bias, conv_state_indices=beyond)
         wrong("below 2", x, state, wide, bias, conv_state_indices=beyond)
+
+
+def test_the_update_refuses_tangents():
+    x, state, weight, bias = torch.randn(2, 3), torch.randn(2, 3, 4), torch.randn(3, 4), None
+    before = state.clone()
+    for name, values in {"x": (x,), "conv_state": (state,), "weight": (weight,)}.items():
+
+        def step(value, name=name):
+            arguments = {"x": x, "conv_state": state, "weight": weight, name: value}
+            return causal_conv1d_update(bias=bias, **arguments)
+
+        text = f"Expected {name} without a tangent"
+        with pytest.raises(NotImplementedError, match=text):
+            jvp(step, values, values)
+        with pytest.raises(NotImplementedError, match=text), fwAD.dual_level():
+            step(fwAD.make_dual(values[0], values[0]))
+        with pytest.raises(NotImplementedError, match=text):
+            grad(lambda v, step=step: jvp(step, (v,), (v,))[1].sum())(values[0])
+        with pytest.raises(Exception, match=text):
+            torch.compiler.reset()
+            torch.compile(lambda v, step=step: jvp(step, (v,), (v,)), backend="eager")(values[0])
+    assert torch.equal(state, before)
+    with fwAD.dual_level():  # nothing that it is given is dual
+        out = causal_conv1d_update(x, state, weight)
+    assert torch.equal(out, causal_conv1d_update(x, before, weight)) and torch.equal(state, before)

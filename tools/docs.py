@@ -1,13 +1,20 @@
 """Builds the documentation: python tools/docs.py
 
-The pages also are to be read where they lie, so their links go to files beside the folder; a site
-has no such files.  build/docs holds the pages with whatever they link to and the figures that
-``<!-- figure: name, what it shows -->`` asks for.  build/site is made of it by Zensical, which
-takes the API from the docstrings by way of mkdocstrings and ``Roles``.
+The pages are also read where they lie, on GitHub for one.  There their links go to files beside the
+folder, which a site does not have, and GitHub shows no snippets.  So build/docs gets
+
+- the pages with copies of the files that they link to;
+- the figures that ``<!-- figure: name, what it shows -->`` asks for;
+- what stands in a comment that begins with a line ``<!-- site``;
+- the version, and a link to the repository if it is known, for ``<!-- version -->``.
+
+build/site is made of it by Zensical, which takes the API from the docstrings by way of mkdocstrings
+and ``Roles``.  llms.txt there lists the pages.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +40,9 @@ class Roles(griffe.Extension):
             name = r":func:`(?:causal_conv1d_mps\.)?(causal_\w+(?<!_ref))`"
 
             def link(match: re.Match[str]) -> str:
-                module = "serving" if match[1].endswith(("prefill", "decode")) else "functional"
+                module = (
+                    "compat.serving" if match[1].endswith(("prefill", "decode")) else "functional"
+                )
                 return f"[`{match[1]}`][causal_conv1d_mps.{module}.{match[1]}]"
 
             text = re.sub(name, link, obj.docstring.value)
@@ -63,6 +72,39 @@ def figures(text: str) -> str:
     return re.sub(r"<!-- figure: (\w+), (.*) -->", shown, text)
 
 
+def repository() -> str | None:
+    """The address of the sources: of the workflow that runs this, or of the clone's origin."""
+    if name := os.environ.get("GITHUB_REPOSITORY"):
+        return f"{os.environ['GITHUB_SERVER_URL']}/{name}"
+    command = ["git", "remote", "get-url", "origin"]
+    found = subprocess.run(command, cwd=ROOT, text=True, capture_output=True).stdout.strip()
+    return found.removesuffix(".git") if found.startswith("https://") else None
+
+
+def for_the_site(text: str) -> str:
+    """A page's text with what only the site shows."""
+    text = re.sub(r"<!-- site\n(.*?)\n-->", r"\1", text, flags=re.S)
+    header = (ROOT / "include/causal_conv1d.h").read_text()
+    version = re.search(r'define CAUSAL_CONV1D_VERSION "(.*)"', header)[1]
+    link = f", [sources]({address})" if (address := repository()) else ""
+    return text.replace("<!-- version -->", f"This is version {version}{link}.")
+
+
+def llms() -> str:
+    """The pages with the first sentence of each, as https://llmstxt.org wants them."""
+    config = (ROOT / "zensical.toml").read_text()
+    summary = re.search('site_description = "(.*)"', config)[1]
+    lines = ["# causal-conv1d-mps", "", f"> {summary}", ""]
+    for title, page in re.findall(r'{ "(.*?)" = (?:"(.*)\.md"|\[)', config):
+        if page:
+            paragraph = " ".join((STAGE / f"{page}.md").read_text().split("\n\n")[1].split())
+            sentence = re.split(r"(?<=\.) ", re.sub(r"\[(.*?)\]\(.*?\)", r"\1", paragraph))[0]
+            lines.append(f"- [{title}]({page}.html): {sentence}")
+        else:
+            lines += ["", f"## {title}", ""]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Makes the folder, builds the site and checks its links; the exit code."""
     import plots  # not above: mkdocstrings takes this file as an extension, from another folder
@@ -71,7 +113,7 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(DOCS, STAGE)
     for page in STAGE.glob("*.md"):
-        page.write_text(figures(staged(page.read_text())))
+        page.write_text(figures(staged(for_the_site(page.read_text()))))
     list(plots.draw(plots.read(sorted(plots.RESULTS.glob("*.json"))), STAGE / "figures"))
     for command in (
         [sys.executable, "-m", "zensical", "build", "--clean", "--strict"],
@@ -80,6 +122,7 @@ def main() -> int:
     ):  # fmt: skip
         if code := subprocess.call(command, cwd=ROOT):
             return code
+    (SITE / "llms.txt").write_text(llms())
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The polynomial of src/cpu/silu.inc.h and the error bound that docs/numerics.md states.
+"""The polynomial of src/cpu/sigmoid.inc.h and the error bound that docs/numerics.md states.
 
 exp(r) on |r| <= ln(2)/2 as 1 + c1 r + ... + c5 r^5, minimax in the relative error, by Lawson's
 iteratively reweighted least squares (C. L. Lawson, 1961) in float64; the coefficients are then

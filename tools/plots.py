@@ -31,6 +31,7 @@ THEMES = {
 }
 # Legible on both pages, and apart for the colour-blind (Okabe and Ito 2008).
 COLORS = {"ours": "#0072b2", "PyTorch": "#d55e00", "torch.compile": "#cc79a7"}
+SHADES = ("#0072b2", "#56b4e9")  # of ours, where several of its runs are shown
 
 Runs = list[dict[str, Any]]
 
@@ -76,10 +77,10 @@ def single(runs: Runs) -> Runs:
 
 def speedup(runs: Runs) -> str:
     """Times as fast as PyTorch, of every size: an SVG for light and dark pages, small enough to be
-    kept beside the page.  A bar of a run is a piece of the run's one path."""
+    kept beside the page, and legible on a telephone.  A run's bars are one path."""
     runs = single(forward(runs))
     names = list(dict.fromkeys(row["name"] for run in runs for row in run["rows"]))
-    thick, left, top, width, most = 11, 200, 24, 460, 50
+    thick, left, top, width, most = 11, 176, 40, 200, 50
     step = thick * len(runs) + 7
     bottom = top + step * len(names)
 
@@ -90,10 +91,11 @@ def speedup(runs: Runs) -> str:
         return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{words}</text>'
 
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 50} {bottom + 44}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="600" viewBox="0 0 420 {bottom + 44}">',
         "<style>text{font:11px sans-serif;fill:#222}path{stroke:#888;stroke-width:.5}",
         "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>",
-        text(8, 14, f"times as fast as F.conv1d (+ F.silu); {machine(runs)}"),
+        text(8, 14, "times as fast as F.conv1d (+ F.silu), by batch x dim x seqlen x width"),
+        text(8, 29, machine(runs)),
     ]
     ticks = (1, 2, 5, 10, 20, 50)
     lines.append(f'<path d="{"".join(f"M{at(tick)} {top}V{bottom}" for tick in ticks)}"/>')
@@ -101,7 +103,7 @@ def speedup(runs: Runs) -> str:
     labels = dict.fromkeys(names, "")
     for i, name in enumerate(names):
         labels[name] = text(left - 6, top + i * step + step // 2 + 3, name, "end")
-    for i, (run, color) in enumerate(zip(runs, COLORS.values(), strict=False)):
+    for i, (run, color) in enumerate(zip(runs, SHADES, strict=False)):
         bars = ""
         for row in run["rows"]:
             ratio = minimum(row, "PyTorch") / minimum(row, "ours")
@@ -109,7 +111,7 @@ def speedup(runs: Runs) -> str:
             bars += f"M{left} {y}H{at(ratio)}v{thick}H{left}z"
             labels[row["name"]] += text(at(ratio) + 4, y + 9, short(ratio))
         lines.append(f'<path fill="{color}" d="{bars}"/>')
-        x = left + 150 * i
+        x = left + 120 * i
         lines.append(f'<path fill="{color}" d="M{x} {bottom + 24}h{thick}v{thick}h-{thick}z"/>'
                      + text(x + 16, bottom + 34, label(run, "dtype", "threads")))  # fmt: skip
     return "\n".join([*lines, *labels.values(), "</svg>"]) + "\n"
@@ -156,7 +158,7 @@ def decode(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
     axes.margins(y=0.15)
     axes.set_xticks(range(len(groups)), [name for name, _ in groups], fontsize=8)
     axes.set_ylabel("us per step")
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
 
 
 def scaling(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
@@ -186,14 +188,14 @@ def scaling(axes: Axes, runs: Runs, theme: dict[str, str]) -> None:
 
 
 FIGURES: dict[str, tuple[Callable[[Axes, Runs, dict[str, str]], None], tuple[float, float]]] = {
-    "memory": (memory, (8, 4.5)),
-    "decode": (decode, (8, 4)),
-    "scaling": (scaling, (8, 4)),
+    "memory": (memory, (5, 4)),
+    "decode": (decode, (5, 4)),
+    "scaling": (scaling, (5, 4)),
 }
 
 
 def draw(runs: Runs, out: Path) -> Iterator[Path]:
-    """Writes every figure but the speedups in every theme."""
+    """Writes every figure but the speedups in every theme, narrow enough for a telephone."""
     out.mkdir(parents=True, exist_ok=True)
     # The same bytes for the same numbers.
     settings = {"svg.hashsalt": "causal_conv1d", "font.size": 9}
@@ -203,7 +205,7 @@ def draw(runs: Runs, out: Path) -> Iterator[Path]:
                 figure, axes = plt.subplots(figsize=size, layout="constrained")
                 figure_of(axes, runs, colors)
                 axes.spines[["top", "right"]].set_visible(False)
-                axes.set_title(machine(runs), fontsize=9)
+                axes.set_title(machine(runs), fontsize=8)
                 path = out / f"{name}-{theme}.svg"
                 figure.savefig(path, transparent=True, metadata={"Date": None})
                 plt.close(figure)

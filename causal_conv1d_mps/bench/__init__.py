@@ -13,6 +13,15 @@ as much; for a backward pass, which reads x and dout and writes dx, it is ``x + 
 a lower one to us, from 32 MiB on: we ask it for huge pages, and PyTorch does not.
 """
 
-from .command import main
+from .options import arguments
+
+
+def main() -> int:
+    """0: all was right; 1: something was wrong; 2: the device cannot be used."""
+    args = arguments()
+    from .command import run  # needs rich, which --help does not
+
+    return run(args)
+
 
 __all__ = ["main"]

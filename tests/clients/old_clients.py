@@ -1,5 +1,5 @@
 """Runs the layers of older clients as they are, on the CPU:
-python tests/compat/old_clients.py FOLDER...
+python tests/clients/old_clients.py FOLDER...
 
 A folder holds a package ``mamba_ssm``: that of mamba-ssm 1.1 to 2.3, or of Vision Mamba. Triton is
 a stub, and the scans are PyTorch's. The layer's own fast path, which calls us, must give the output
