@@ -30,8 +30,8 @@ static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
     return NULL;
 }
 
-/* Strides of a dimension without a second element mean nothing, nor do all, and data, in a tensor
- * without any: become such that every sum and product of them is defined. */
+/* The stride of a dimension of one element may have any value, and so may all strides and the data
+ * of an empty tensor.  They are replaced by values that are safe to compute with. */
 static inline void normalise(causal_conv1d_tensor *t)
 {
     static char nothing[8];

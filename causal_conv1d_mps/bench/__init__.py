@@ -1,8 +1,8 @@
 """How fast causal_conv1d_mps is, against PyTorch, torch.compile and what memory allows at all.
 
-Every figure is a whole Python call.  In each round every contender is timed once, in random
-order: a slow spell of the machine hits all of them, and none always finds the caches and the heap
-as the same other one left them.  Tables show the minima.
+Every figure is a whole Python call.  In each round every contender is timed once, in random order.
+A slow moment of the machine then meets all contenders alike, and none always runs right behind the
+same other one.  Tables show the minima.
 
 On a GPU calls are timed in batches, at the end of which the host waits.  "host" is the time until
 a call returns, the GPU still at work: where the call takes no longer, the GPU waits for the host.

@@ -4,8 +4,8 @@
 
 #include "../../include/causal_conv1d.h"
 
-/* What can be said before the outputs exist: the checks of the same name below begin with it. After
- * them outputs of the right shapes in memory of their own need no check. */
+/* The checks of the inputs alone, for a caller that then allocates the outputs: fresh outputs of
+ * the right shape need no further check.  The checks of the same name below begin with these. */
 causal_conv1d_status cc1d_check_forward_inputs(const causal_conv1d_forward_args *args,
                                                causal_conv1d_error *error);
 causal_conv1d_status cc1d_check_backward_inputs(const causal_conv1d_backward_args *args,

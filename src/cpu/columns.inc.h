@@ -21,7 +21,8 @@ INLINE void unzip_streams(vr *v, const int n, const int stride)
 }
 
 /* The registers v[0..n), a row of LANES * n elements, become the n columns of the LANES x n matrix
- * that the row is: halved as often as n is even, then picked from the odd rest. */
+ * that the row is.  It is split into even and odd columns while their number is even; of the odd
+ * number that is left each column is picked by a permutation. */
 INLINE void deinterleave(vr *v, const int n)
 {
     const int streams = n & -n, odd = n / streams;

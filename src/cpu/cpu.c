@@ -61,9 +61,10 @@ enum { TILE = 16384, TIME_TILE = 8192, DIM_TILE = 256 };
  * memory comes faster in long rows, but in a cache more tiles are better. */
 enum { WIDE = 1 << 22 };
 
-/* How an operation is cut.  Columns that a tile gathers from the batch: partial sums cost memory,
- * weights time to load.  Times of a wide tile, at least: the backward computes W-1 more.  The same
- * for any width: columns and times per tap. */
+/* How an operation is cut into tiles.  `columns` are the rows of the batch that a tile gathers: few
+ * tiles need few partial sums and load few weights, but threads must have enough of them.
+ * `wide_times` is the least number of times of a wide tile, since a backward tile computes W-1
+ * times more than it has.  The rest is the same for any width, with times per tap. */
 typedef struct cutting {
     int64_t columns, wide_times, any_columns, any_times, times_per_tap;
 } cutting;
@@ -89,7 +90,8 @@ static void list_spans(tiling *t, const cc1d_args *args)
         cc1d_tile *last = t->spans ? &t->list[t->spans - 1] : NULL;
         int64_t begin = 0;
         if (last && last->time_begin == 0 && last->time_end + length <= t->time_size) {
-            last->batch_end = n + 1; /* time_end counts the times of all until the list is done */
+            /* While the list is made, time_end of a shared span is the sum of its lengths. */
+            last->batch_end = n + 1;
             last->time_end += length;
             continue;
         }

@@ -49,10 +49,10 @@ typedef struct cc1d_tile {
     int64_t batch_begin, batch_end;
     int64_t dim_begin, dim_end;
     int64_t time_begin, time_end;
-    /* For kernels with columns: channels that they take at once, <= columns, the other columns
-     * having more sequences or times of them; cc1d_scratch_bytes on a multiple of 64. */
+    /* For kernels with columns: how many channels a row of scratch memory holds, <= columns.  The
+     * other columns take other sequences or times of the same channels. */
     int64_t channels;
-    void *scratch;
+    void *scratch; /* cc1d_scratch_bytes, on a multiple of 64 */
 } cc1d_tile;
 
 /* Times that the kernels for any width have in scratch memory at once, and the rows beyond that

@@ -62,8 +62,8 @@ void cc1d_finish(cc1d_call *c, StableIValue *stack, const AtenTensorHandle *resu
     torch.aoti_torch_check(false, __func__, "causal_conv1d_mps", 0, text);
 }
 
-/* Our view of a tensor; NULL gives an absent one.  None where a tensor must be is one without
- * strides, for PyTorch, and a scalar of no dtype here, which no check lets pass. */
+/* Our view of a tensor; NULL gives an absent one.  Where a tensor is required PyTorch passes None
+ * as a tensor without strides.  That becomes a scalar of dtype OTHER, which every check refuses. */
 causal_conv1d_tensor cc1d_view(AtenTensorHandle handle)
 {
     causal_conv1d_tensor t = {0};

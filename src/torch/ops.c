@@ -266,8 +266,8 @@ static void varlen_states(StableIValue *stack, uint64_t inputs, uint64_t outputs
     cc1d_finish(&c, stack, &states, 1);
 }
 
-/* The .._plain are what small calls cost least by: the fewest arguments, and no derivatives
- * registered, which would cost every call a way through Python. */
+/* The .._plain operations make small calls cheap: they have the fewest arguments, and no derivative
+ * is registered for them, which would take every call through Python. */
 #define FORWARD_SCHEMA                                                             \
     "(Tensor x, Tensor weight, Tensor? bias, Tensor? seq_idx, Tensor? cu_seqlens," \
     " Tensor? initial_states, bool silu, bool return_final_states)"                \
