@@ -307,6 +307,8 @@ INLINE void backward_dim_block(dim_rows *r, int64_t t, int64_t times, int64_t i,
         if (!halo || t + j < s->length) {
             tap[W - 1] = vf_load(x + j * r->x_step, dtype, n);
             g[W - 1] = vf_load(dout + j * r->dout_step, dtype, n);
+            __builtin_prefetch(x + (j + BACKWARD_BLOCK) * r->x_step, 0, 2);
+            __builtin_prefetch(dout + (j + BACKWARD_BLOCK) * r->dout_step, 0, 2);
             vf seen[CC1D_MAX_WIDTH];
             if (whole)
                 EACH (k, W) seen[k] = tap[k];
