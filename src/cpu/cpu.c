@@ -331,8 +331,8 @@ static bool one_pass(const cc1d_args *args)
     int64_t length = states->size[2], width = args->weight.size[1];
     return args->x.size[2] == 1 && !cc1d_present(&args->cache_seqlens) &&
            common_layout(tensors, 2) == CC1D_DIM && (length == width || length == width - 1) &&
-           (states->stride[2] == 1 || length == 1) &&
-           (states->stride[1] == length || states->size[1] == 1);
+           (states->stride[1] == 1 || ((states->stride[2] == 1 || length == 1) &&
+                                       (states->stride[1] == length || states->size[1] == 1)));
 }
 
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,

@@ -88,7 +88,7 @@ typedef void cc1d_forward_kernel(const cc1d_args *args, const cc1d_tile *tile);
 typedef void cc1d_backward_kernel(const cc1d_args *args, const cc1d_tile *tile, void *partial);
 
 /* Writes out and moves the states on.  For T = 1, layout CC1D_DIM, states of L = W or W-1
- * contiguous columns, no ring. */
+ * columns, which or whose channels are contiguous, no ring. */
 typedef void cc1d_update_kernel(const cc1d_args *args, const cc1d_tile *tile);
 
 typedef struct cc1d_kernels {

@@ -1,6 +1,7 @@
 /* One step of decoding over an ISA vocabulary: T = 1, channels contiguous in x and out, states of L
- * = W or W-1 contiguous columns.  One pass: a vector of channels reads its states, taps and input,
- * writes its output, moves its states on by one column.  Taps are added as in the forward. */
+ * = W or W-1 columns, which or whose channels are contiguous.  One pass: a vector of channels reads
+ * its states, taps and input, writes its output, moves its states on by one column.  Taps are added
+ * as in the forward. */
 
 /* The first n of LANES rows [L] at p lose their first column and get x as their last. */
 INLINE void move_on(char *p, const char *x, int64_t n, const causal_conv1d_dtype dtype, const int L)
@@ -14,6 +15,29 @@ INLINE void move_on(char *p, const char *x, int64_t n, const causal_conv1d_dtype
     for (int64_t i = 0; i < n; i++) memcpy(p + ((i + 1) * L - 1) * size, x + i * size, size);
 }
 
+/* n <= LANES channels of L columns that lie `step` bytes apart, whose channels are contiguous. */
+INLINE void load_apart(const char *p, int64_t step, int64_t n, const causal_conv1d_dtype dtype,
+                       const int L, vr *column)
+{
+    EACH (k, L)
+        column[k] =
+            n < LANES ? vr_load_n(p + k * step, dtype, (int)n) : vr_load(p + k * step, dtype);
+}
+
+/* The same move on by a column and get x as their last: bytes, which no conversion touches. */
+INLINE void move_on_apart(char *p, int64_t step, const char *x, int64_t n,
+                          const causal_conv1d_dtype dtype, const int L)
+{
+    const int64_t size = (int64_t)cc1d_dtype_size(dtype);
+    EACH (k, L) {
+        const char *from = k < L - 1 ? p + (k + 1) * step : x;
+        if (n >= LANES)
+            memcpy(p + k * step, from, (size_t)(LANES * size));
+        else
+            memcpy(p + k * step, from, (size_t)(n * size));
+    }
+}
+
 /* A row of the batch.  rows has the weights and biases of the tile's channels, or is NULL: then
  * they are as load_columns takes them. */
 INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, float rows[][ROW],
@@ -25,6 +49,8 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
     const int64_t state = cc1d_sequence_at(args, b).state, dim = tile->dim_end - tile->dim_begin;
     const char *x = at(&args->x, dtype, b, tile->dim_begin, 0);
     char *out = at(&args->out, dtype, b, tile->dim_begin, 0);
+    const bool apart = args->states.stride[1] == 1 && L > 1;
+    const int64_t step = args->states.stride[2] * size;
     char *rest = state < 0 ? NULL : at(&args->states, dtype, state, tile->dim_begin, 0);
     for (int64_t i = 0; i < dim; i += GROUP * LANES) {
         ALIGNED float values[GROUP * LANES];
@@ -34,7 +60,10 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
             const int64_t n = dim - d < LANES ? dim - d : LANES;
             const char *here = x + d * size;
             vr column[CC1D_MAX_WIDTH + 1], w[CC1D_MAX_WIDTH + 1];
-            load_columns(rest, dtype, n, L, column);
+            if (apart)
+                load_apart(rest, step, n, dtype, L, column);
+            else
+                load_columns(rest, dtype, n, L, column);
             column[L] = n < LANES ? vr_load_n(here, dtype, (int)n) : vr_load(here, dtype);
             if (rows) {
                 EACH (k, W + 1) w[k] = vr_load(rows[k] + d, CAUSAL_CONV1D_FLOAT32);
@@ -45,8 +74,11 @@ INLINE void update_row(const cc1d_args *args, const cc1d_tile *tile, int64_t b, 
             }
             EACH (k, W) w[W] = vr_fma(w[k], column[L - (W - 1) + k], w[W]);
             vr_store(values + (d - i), CAUSAL_CONV1D_FLOAT32, w[W]);
-            move_on(rest, here, n, dtype, L);
-            rest += n * L * size;
+            if (apart)
+                move_on_apart(rest, step, here, n, dtype, L);
+            else
+                move_on(rest, here, n, dtype, L);
+            rest += (apart ? 1 : L) * n * size;
         }
         EACH (j, GROUP) v[j] = vr_load(values + j * LANES, CAUSAL_CONV1D_FLOAT32);
         if (args->silu) silu_of(v, GROUP, dtype); /* 0 where there is no state */

@@ -183,7 +183,10 @@ static void random_call(call *c)
         }
         const bool states = i == INITIAL || i == DFINAL || i == FINAL || i == DINITIAL;
         layout layout = t->ndim < 3 ? ANY : (enum layout)(common < 12 ? common / 4 : below(2));
-        if (states) layout = c->kind == UPDATE && !chance(4) ? TIME : (enum layout)below(3);
+        if (states)
+            layout = c->kind != UPDATE || chance(4) ? (enum layout)below(3)
+                     : chance(3)                    ? DIM
+                                                    : TIME;
         /* Sums of one value over and over would round to one side: not for dout. */
         lay_out(t, layout, i < DOUT || (i == DOUT && c->values == INTEGERS && !c->silu));
         place(t, arenas[i]);
