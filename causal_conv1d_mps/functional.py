@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import _check, _ops
+from . import (
+    _batching,  # noqa: F401  (registers itself)
+    _check,
+    _derivatives,
+    _graph,
+    _ops,
+)
 from ._library import FAILURES, translated
 from .reference import (
     causal_conv1d_ref,
@@ -22,6 +29,8 @@ _needs_grad = _ops.needs_grad
 _is_compiling = torch.compiler.is_compiling
 _is_grad_enabled = torch.is_grad_enabled
 _increment_version = _ops.increment_version
+_apply: Callable[..., tuple[Tensor, Tensor]] = _derivatives.CausalConv1d.apply
+_apply_plain: Callable[..., Tensor] = _derivatives.Plain.apply
 
 
 def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
@@ -31,7 +40,7 @@ def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
     if _is_compiling() or _ops.is_transformed():
         return _ops.forward(*inputs)
     if _needs_grad(*inputs[:3], inputs[5]):
-        return _ops.CausalConv1d.apply(None, *inputs)
+        return _apply(None, *inputs)
     with _ops.below_autograd():
         return _ops.forward(*inputs)
 
@@ -79,7 +88,7 @@ def causal_conv1d(
         if _is_compiling() or _transforms_active() or _levels._current_level >= 0:
             return _forward(x, weight, bias, None, None, None, silu, False)[0]
         if torch.is_grad_enabled() and _needs_grad(x, weight, bias):
-            return _ops.Plain.apply(x, weight, bias, silu)
+            return _apply_plain(x, weight, bias, silu)
         return _ops.forward_plain_fast(x, weight, bias, silu)
     except FAILURES as error:
         raise translated(error, x=x, weight=weight, bias=bias) from None
@@ -291,7 +300,7 @@ def causal_conv1d_update(
                 x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
             )
         if _is_compiling():
-            return _ops.update_traced(
+            return _graph.update_traced(
                 x, conv_state, weight, bias, silu, cache_seqlens, conv_state_indices
             )
         if cache_seqlens is None and conv_state_indices is None:
