@@ -149,10 +149,12 @@ figures: $(VENV)/installed ## docs/figures/speedup.svg, from docs/results
 src/gpu/source.c: src/gpu/embed.awk src/gpu/source.h $(wildcard src/gpu/*.h src/gpu/*.metal src/gpu/*/*.metal) ## the shader as C strings, for `cc src/*.c src/*/*.c`
 	awk -f $< src/gpu/source.h > $@
 
-lint: $(VENV)/installed ## ruff and clang-format; as hooks by pre-commit install
+lint: $(VENV)/lint ## ruff, clang-format, mypy and pyright; as hooks by pre-commit install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 clean: ## remove all that was built, .venv too
 	rm -rf $(BUILD) $(VENV) .venv-docs dist
@@ -160,6 +162,10 @@ clean: ## remove all that was built, .venv too
 $(VENV)/installed: requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/lint: requirements-lint.txt | $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lint.txt
 	touch $@
 
 # Editable: Python changes need no new installation, C changes build again.

@@ -78,7 +78,7 @@ def pass_on(arguments: argparse.Namespace) -> int:
         return 2
     sys.argv = [f"python -m causal_conv1d_mps {arguments.module}", *arguments.rest]
     try:
-        return importlib.import_module(f".{arguments.module}", __package__).main()
+        return int(importlib.import_module(f".{arguments.module}", __package__).main())
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] not in ("rich", "matplotlib"):
             raise
@@ -107,13 +107,14 @@ def main() -> int:
     ):
         command = commands.add_parser(module, help=help, add_help=False)
         command.set_defaults(run=pass_on, module=module)
-    arguments, arguments.rest = parser.parse_known_args()
+    arguments, rest = parser.parse_known_args()
+    arguments.rest = rest
     if "run" not in arguments:
         parser.print_help(sys.stderr)
         return 2
     if arguments.rest and arguments.run != pass_on:
         parser.error(f"unknown: {' '.join(arguments.rest)}")
-    return arguments.run(arguments)
+    return int(arguments.run(arguments))
 
 
 if __name__ == "__main__":

@@ -395,7 +395,7 @@ def _steps_over_itself(t: Tensor) -> bool:
 def _span(t: Tensor) -> tuple[int, int]:
     """The first byte in its storage, and the one past the last."""
     begin = t.storage_offset() * t.element_size()
-    return begin, begin + _reach(t) * t.element_size()
+    return int(begin), int(begin + _reach(t) * t.element_size())
 
 
 def _meet(a: Tensor, b: Tensor) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,12 +18,17 @@ from . import _ops
 from ._ops import backward, forward
 
 _Directions = tuple[Tensor | None, ...]
+_Results = tuple[Tensor | None, Tensor | None]
 
 
-def _wide(like: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    """The tensors in the dtype that sums accumulate in, so that results round once."""
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    return [None if t is None else t.to(dtype) for t in tensors]
+def _wide(like: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor in the dtype that sums of like accumulate in, so that results round once."""
+    return tensor.to(torch.promote_types(like.dtype, torch.float32))
+
+
+def _all_wide(like: Tensor, tensors: _Directions) -> _Directions:
+    """The same of several, some of which may be absent."""
+    return tuple(None if t is None else _wide(like, t) for t in tensors)
 
 
 def _rounded(result: Tensor | None, like: Tensor | None) -> Tensor | None:
@@ -35,8 +41,8 @@ def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return a + b
 
 
-def _or_zeros(tensor: Tensor | None, like: Tensor | None) -> Tensor | None:
-    return torch.zeros_like(like) if tensor is None and like is not None else tensor
+def _or_zeros(tensor: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if tensor is None else tensor
 
 
 def _silu_derivatives(sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,15 +82,15 @@ def _tangents(
     """Of the results of ``forward``."""
     *tensors, silu, final_states = inputs
     x, weight, bias, seq_idx, cu_seqlens, initial_states = tensors
-    dtype = x.dtype
-    directions = tuple(_wide(x, *directions))
-    x, weight, bias, initial_states = _wide(x, x, weight, bias, initial_states)
+    like, directions = x, _all_wide(x, directions)
+    bias, initial_states = _all_wide(like, (bias, initial_states))
+    x, weight = _wide(like, x), _wide(like, weight)
     sequences = (seq_idx, cu_seqlens, initial_states)
     out, final = _sums_along(x, weight, *sequences, directions, final_states)
     if silu and out is not None:
         sums = forward(x, weight, bias, *sequences, False, False)[0]
         out = out * _silu_derivatives(sums)[0]
-    return tuple(None if t is None else t.to(dtype) for t in (out, final))
+    return _rounded(out, like), _rounded(final, like)
 
 
 def _backward(dout: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
@@ -122,18 +128,19 @@ def _second_derivatives(
     inputs: tuple[Any, ...],
     along_dout: Tensor | None,
     along_dfinal: Tensor | None,
-    directions: tuple,
-) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, Tensor | None]]:
+    directions: _Directions,
+) -> tuple[_Directions, _Results]:
     """The derivatives of the results of ``backward`` along directions of dout, dfinal, x, weight,
     bias and initial_states, and the gradients of dout and dfinal where the last four directions are
     gradients of the results: as second derivatives are symmetric, those of x, weight, bias and
     initial_states are the derivatives with no direction of dout and dfinal."""
     dout, dfinal, *primals, seq_idx, cu_seqlens, initial_states, silu = inputs
     like = (*primals, initial_states)
-    x, weight, bias, initial_states, dout, along_dout, along_dfinal = _wide(
-        like[0], *like, dout, along_dout, along_dfinal
+    x, weight, dout = (_wide(like[0], t) for t in (*primals[:2], dout))
+    bias, initial_states, along_dout, along_dfinal = _all_wide(
+        like[0], (primals[2], initial_states, along_dout, along_dfinal)
     )
-    directions = tuple(_wide(like[0], *directions))
+    directions = _all_wide(like[0], directions)
     sequences = (seq_idx, cu_seqlens, initial_states)
     of_dout, of_dfinal = _sums_along(x, weight, *sequences, directions, dfinal is not None)
     along = along_dout
@@ -152,7 +159,8 @@ def _second_derivatives(
     of_x, of_weight, _, of_initial = directions
     if not (of_x is None and of_weight is None and of_initial is None):
         of_x, of_weight = _or_zeros(of_x, x), _or_zeros(of_weight, weight)
-        of_initial = _or_zeros(of_initial, initial_states)
+        if initial_states is not None:
+            of_initial = _or_zeros(of_initial, initial_states)
         dx, dweight, _, dinitial = backward(
             dout, None, of_x, of_weight, None, seq_idx, cu_seqlens, of_initial, False
         )
@@ -181,7 +189,7 @@ def _redispatched(op: Any, modes: tuple[Any, ...] | None, inputs: tuple[Any, ...
 
 
 @contextlib.contextmanager
-def _forward_mode(enabled: bool) -> Any:
+def _forward_mode(enabled: bool) -> Iterator[None]:
     before = _ops.is_forward_mode_enabled()
     _ops.set_forward_mode(enabled)
     try:
@@ -208,7 +216,8 @@ class CausalConv1d(_ops.Function):  # type: ignore[misc]
     def forward(ctx: Any, modes: tuple[Any, ...] | None, *inputs: Any) -> tuple[Tensor, Tensor]:
         _save(ctx, inputs, CausalConv1d.option_count)
         ctx.modes = modes
-        return _redispatched(forward, modes, inputs)
+        results: tuple[Tensor, Tensor] = _redispatched(forward, modes, inputs)
+        return results
 
     @staticmethod
     def backward(ctx: Any, dout: Tensor | None, dfinal: Tensor | None) -> tuple[Any, ...]:
@@ -216,12 +225,13 @@ class CausalConv1d(_ops.Function):  # type: ignore[misc]
         return None, *_gradients((*ctx.saved_tensors, *ctx.options), dout, dfinal)
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Any) -> tuple[Any, ...]:
+    def jvp(ctx: Any, _modes: None, *tangents: Any) -> tuple[Any, ...]:
         """Of the results."""
         x, weight, bias, _, _, initial_states, *_ = tangents
         with _forward_mode(ctx.modes[2]):
-            out, final = _tangents(_primals(ctx), (x, weight, bias, initial_states))
-            return out, out.new_zeros(0) if final is None else final
+            inputs = _primals(ctx)
+            out, final = _tangents(inputs, (x, weight, bias, initial_states))
+            return out, inputs[0].new_zeros(0) if final is None else final
 
 
 class CausalConv1dBackward(_ops.Function):  # type: ignore[misc]
@@ -233,7 +243,8 @@ class CausalConv1dBackward(_ops.Function):  # type: ignore[misc]
     def forward(ctx: Any, modes: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, ...]:
         _save(ctx, inputs, CausalConv1dBackward.option_count)
         ctx.modes = modes
-        return _redispatched(backward, modes, inputs)
+        results: tuple[Tensor, ...] = _redispatched(backward, modes, inputs)
+        return results
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
@@ -245,7 +256,7 @@ class CausalConv1dBackward(_ops.Function):  # type: ignore[misc]
         return None, *of_douts, x, weight, bias, None, None, initial_states, None
 
     @staticmethod
-    def jvp(ctx: Any, _: None, *tangents: Any) -> tuple[Any, ...]:
+    def jvp(ctx: Any, _modes: None, *tangents: Any) -> tuple[Any, ...]:
         """Of the results."""
         dout, dfinal, x, weight, bias, _, _, initial_states, _ = tangents
         with _forward_mode(ctx.modes[2]):
@@ -295,15 +306,18 @@ def _autograd_kernel(op: Any, function: Any) -> Any:
     return kernel
 
 
-_derivatives = ((forward, CausalConv1d), (backward, CausalConv1dBackward))
+_derivatives: tuple[tuple[Any, Any], ...] = (
+    (forward, CausalConv1d),
+    (backward, CausalConv1dBackward),
+)
 if _ops.has_transforms:
     _implementations = torch.library.Library("causal_conv1d_mps", "IMPL")
     for _op, _class in _derivatives:
         _implementations.impl(_op, _autograd_kernel(_op, _class), "Autograd", with_keyset=True)
 else:  # reverse mode alone
-    for _op, _class in _derivatives:
+    for _name, _class in (("forward", CausalConv1d), ("backward", CausalConv1dBackward)):
         torch.library.register_autograd(
-            f"causal_conv1d_mps::{_op._opname}",
+            f"causal_conv1d_mps::{_name}",
             lambda ctx, *grads, _class=_class: _class.backward(ctx, *grads)[1:],
             setup_context=lambda ctx, inputs, output, _class=_class: _save(
                 ctx, inputs, _class.option_count

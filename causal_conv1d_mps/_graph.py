@@ -1,4 +1,4 @@
-"""The decoding step in a graph, where a state that is a view must not be written by the operation."""
+"""The decoding step in a graph, where the operation must not write into some views of a state."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _LIBRARY, _LIBTORCH = _NAMES.get(sys.platform, ("libcausal_conv1d.so", "libtorch
 def _load() -> ctypes.CDLL:
     named = os.environ.get("CAUSAL_CONV1D_LIBRARY")  # another build, for tests
     # An editable install has the library in another folder of the package's path.
-    places = [Path(place) / _LIBRARY for place in sys.modules[__package__].__path__]
+    places = [Path(place) / _LIBRARY for place in sys.modules[__package__ or ""].__path__]
     path = named or next((place for place in places if place.exists()), None)
     if path is None:
         raise ImportError(
@@ -44,9 +44,9 @@ def _load() -> ctypes.CDLL:
         of = "CAUSAL_CONV1D_LIBRARY: " if named else ""
         raise ImportError(f"{of}{path} cannot be used: {error}") from None
     libtorch = Path(torch.__file__).parent / "lib" / _LIBTORCH
-    error = library.causal_conv1d_torch_register(str(libtorch).encode())
-    if error is not None:
-        text = error.decode()
+    refusal: bytes | None = library.causal_conv1d_torch_register(str(libtorch).encode())
+    if refusal is not None:
+        text = refusal.decode()
         raise (ValueError if text.startswith("CAUSAL_CONV1D_") else ImportError)(text)
     return library
 

@@ -29,9 +29,7 @@ def _private(path: str, otherwise: Any) -> Any:
 # The public name looks its argument over first, for 0.3 us.
 increment_version: Any = _private("_C._increment_version", torch.autograd.graph.increment_version)
 # Without one of these, all calls go the way of transforms.
-transforms_active: Callable[[], bool] = _private(
-    "_C._are_functorch_transforms_active", lambda: True
-)
+transforms_active: Any = _private("_C._are_functorch_transforms_active", lambda: True)
 if _private("autograd.forward_ad._current_level", None) is None:
     levels: Any = types.SimpleNamespace(_current_level=0)
 else:
@@ -74,10 +72,10 @@ def needs_grad(*tensors: Tensor | None) -> bool:
 
 def is_transformed() -> bool:
     """Whether forward mode or a transform of ``torch.func`` may be wanted of a call."""
-    return transforms_active() or levels._current_level >= 0
+    return bool(transforms_active() or levels._current_level >= 0)
 
 
 def is_eager(tensor: Tensor) -> bool:
     """Whether no more than reverse mode can be wanted. A tracer's tensors, which are of a subclass,
     may be dual though no level is seen here."""
-    return type(tensor) is Tensor and levels._current_level < 0 and not transforms_active()
+    return bool(type(tensor) is Tensor and levels._current_level < 0 and not transforms_active())

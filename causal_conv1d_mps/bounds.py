@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .reference import causal_conv1d_ref, causal_conv1d_varlen_ref
+from .reference import Activation, causal_conv1d_ref, causal_conv1d_varlen_ref
 
 # Of silu on a CPU before it is rounded to 16 bits, relative.
 SILU_ERRORS = {torch.bfloat16: 6.2e-5, torch.float16: 4e-6}
@@ -23,7 +23,7 @@ def reference(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    activation: str | None = None,
+    activation: Activation = None,
     seq_idx: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
@@ -85,7 +85,7 @@ def worst(out: Tensor, expected: Tensor, tolerance: Tensor) -> float:
     return float(units.max()) if units.numel() else 0.0
 
 
-def _map(function: Any, tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
+def _map(function: Any, tensors: tuple[Tensor | None, ...]) -> list[Any]:
     return [None if t is None else function(t.detach().cpu().double()) for t in tensors]
 
 
@@ -98,7 +98,7 @@ def forward_error(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    activation: str | None = None,
+    activation: Activation = None,
     seq_idx: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
@@ -127,7 +127,7 @@ def backward_errors(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    activation: str | None = None,
+    activation: Activation = None,
     seq_idx: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
@@ -141,22 +141,30 @@ def backward_errors(
     def sequences(states: Tensor | None) -> dict[str, Any]:
         return {"seq_idx": seq_idx, "cu_seqlens": cu_seqlens, "initial_states": states}
 
-    def gradients(function, douts, activation=None, without_bias=False) -> list[Tensor | None]:
-        leaves = [t if t is None else t.requires_grad_() for t in _map(function, tensors)]
+    def gradients(
+        function: Any,
+        douts: tuple[Tensor | None, Tensor | None],
+        activation: Activation = None,
+        without_bias: bool = False,
+    ) -> list[Any]:
+        leaves: list[Any] = [
+            t if t is None else t.requires_grad_() for t in _map(function, tensors)
+        ]
         if without_bias:
             leaves[2] = None
-        results = reference(*leaves[:3], activation, **sequences(leaves[3]))
+        x, weight, bias, states = leaves
+        results = reference(x, weight, bias, activation, **sequences(states))
         pairs = [(r, d) for r, d in zip(results, douts, strict=True) if d is not None]
         wanted = [leaf for leaf in leaves if leaf is not None]
         found = iter(
             torch.autograd.grad(
-                [r for r, _ in pairs], wanted, [d for _, d in pairs],
+                [r for r, _ in pairs if r is not None], wanted, [d for _, d in pairs],
                 allow_unused=True, materialize_grads=True,
             )
         )  # fmt: skip
         return [None if leaf is None else next(found) for leaf in leaves]
 
-    douts = _map(lambda t: t, (dout, dfinal))
+    douts: Any = tuple(_map(lambda t: t, (dout, dfinal)))
     expected = gradients(lambda t: t, douts, activation)
 
     # The same sums over absolute values bound the rounding errors of each gradient.

@@ -92,8 +92,8 @@ def forward_and_backward(
     weight, bias = normal(x.shape[1], width) / width**0.5, normal(x.shape[1])
     ours, peer = partial(causal_conv1d, x, weight, bias, "silu"), partial(by_hand, x, weight, bias)
     yield Row(kind, f"forward, {name}", dtype, torch.no_grad()(ours), torch.no_grad()(peer))
-    inputs = [t.detach().requires_grad_() for t in (x, weight, bias)]
-    outs = causal_conv1d(*inputs, "silu"), by_hand(*inputs)
+    inputs = x, weight, bias = [t.detach().requires_grad_() for t in (x, weight, bias)]
+    outs = causal_conv1d(x, weight, bias, "silu"), by_hand(x, weight, bias)
     dout = torch.randn_like(outs[0])
     grad = partial(torch.autograd.grad, inputs=inputs, grad_outputs=dout, retain_graph=True)
     yield Row(kind, f"backward, {name}", dtype, *(partial(grad, out) for out in outs))
@@ -180,7 +180,7 @@ def cliffs(rounds: int = 10) -> int:
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()

@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from . import _check
 from .reference import (
+    Activation,
     causal_conv1d_ref,
     causal_conv1d_varlen_ref,
     causal_conv1d_varlen_states_ref,
@@ -47,14 +48,14 @@ def _laid_out(out: Tensor, x: Tensor) -> Tensor:
 
 
 def causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = None
 ) -> Tensor:
     """See :func:`causal_conv1d_mps.functional.causal_conv1d`."""
     is_silu(activation)
     _check.tensors(x=x, weight=weight, bias=bias)
     _check.forward(x, weight, bias)
     out = causal_conv1d_ref(x, weight, bias, activation=activation)
-    return _laid_out(out, x)  # type: ignore[arg-type]
+    return _laid_out(out, x)
 
 
 def causal_conv1d_fn(
@@ -65,7 +66,7 @@ def causal_conv1d_fn(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     final_states_out: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """See :func:`causal_conv1d_mps.functional.causal_conv1d_fn`."""
     seq_idx, activation = moved_activation(seq_idx, activation)
@@ -100,7 +101,7 @@ def causal_conv1d_update(
     conv_state: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     cache_seqlens: Tensor | None = None,
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:
@@ -125,12 +126,12 @@ def causal_conv1d_update(
         live = has_slot(conv_state_indices, conv_state.shape[0])
         seq_idx = (live.int() - 1)[:, None].expand(-1, columns.shape[2])
     through_state = torch.is_grad_enabled() and conv_state.requires_grad
-    if not through_state:
+    if before is not None and not through_state:
         before = before.detach().clone()  # the state moves on
-    out = causal_conv1d_ref(columns, weight, bias, before, False, None, activation, seq_idx)
+    out = causal_conv1d_ref(columns, weight, bias, before, activation=activation, seq_idx=seq_idx)
     with torch.set_grad_enabled(through_state):
         _move(conv_state, columns, cache_seqlens, conv_state_indices)
-    return out[..., 0] if x.dim() == 2 else out  # type: ignore[index]
+    return out[..., 0] if x.dim() == 2 else out
 
 
 def _move(
@@ -177,7 +178,7 @@ def causal_conv1d_varlen_fn(
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
-    activation: str | None = None,
+    activation: Activation = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """See :func:`causal_conv1d_mps.functional.causal_conv1d_varlen_fn`."""
     is_silu(activation)
@@ -233,8 +234,9 @@ def backward(
     """The operation of this name for one sequence per row: dx, dweight, dbias, dinitial_states."""
     _check.backward(dout, dfinal_states, x, weight, bias, seq_idx, None, initial_states)
     inputs = (x, weight, bias, initial_states)
-    x, weight, bias, initial_states = (
-        t if t is None else t.detach().requires_grad_() for t in inputs
+    x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+    bias, initial_states = (
+        t if t is None else t.detach().requires_grad_() for t in (bias, initial_states)
     )
     wanted = [t for t in (x, weight, bias, initial_states) if t is not None]
     with torch.enable_grad():

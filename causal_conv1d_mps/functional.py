@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from . import (
 )
 from ._library import FAILURES, translated
 from .reference import (
+    Activation,
     causal_conv1d_ref,
     causal_conv1d_varlen_ref,
     history,
@@ -46,20 +47,29 @@ def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
 
 
 def _reference(
-    x, weight, bias, seq_idx, cu_seqlens, initial_states, silu, final_states
-) -> tuple[Tensor, Tensor | None]:
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    seq_idx: Tensor | None,
+    cu_seqlens: Tensor | None,
+    initial_states: Tensor | None,
+    silu: bool,
+    final_states: bool,
+) -> tuple[Tensor, Tensor]:
     """The operation ``forward`` in plain PyTorch."""
-    activation = "silu" if silu else None
+    activation: Activation = "silu" if silu else None
     if cu_seqlens is not None:
         return causal_conv1d_varlen_ref(x, weight, bias, cu_seqlens, initial_states, activation)
-    results = causal_conv1d_ref(
-        x, weight, bias, initial_states, final_states, activation=activation, seq_idx=seq_idx
-    )
-    return results if final_states else (results, None)
+    if final_states:
+        return causal_conv1d_ref(
+            x, weight, bias, initial_states, return_final_states=True, activation=activation
+        )
+    out = causal_conv1d_ref(x, weight, bias, initial_states, activation=activation, seq_idx=seq_idx)
+    return out, x.new_empty(0)
 
 
 def causal_conv1d(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: Activation = None
 ) -> Tensor:
     """Causal depthwise convolution along time, with an optional SiLU.
 
@@ -94,6 +104,32 @@ def causal_conv1d(
         raise translated(error, x=x, weight=weight, bias=bias) from None
 
 
+# fmt: off
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, seq_idx: Tensor | None = None,
+    initial_states: Tensor | None = None, return_final_states: Literal[False] = False,
+    final_states_out: Tensor | None = None, activation: Activation = None,
+) -> Tensor: ...
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, seq_idx: Tensor | None = None,
+    initial_states: Tensor | None = None, *, return_final_states: Literal[True],
+    final_states_out: Tensor | None = None, activation: Activation = None,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, seq_idx: Tensor | None = None,
+    initial_states: Tensor | None = None, *, return_final_states: bool,
+    final_states_out: Tensor | None = None, activation: Activation = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor | None,
+    initial_states: Tensor | None, return_final_states: bool,
+    final_states_out: Tensor | None = None, activation: Activation = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+# fmt: on
 def causal_conv1d_fn(
     x: Tensor,
     weight: Tensor,
@@ -102,7 +138,7 @@ def causal_conv1d_fn(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     final_states_out: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`causal_conv1d` with packed sequences and carried states.
 
@@ -208,6 +244,31 @@ def causal_conv1d_fwd(
     return causal_conv1d(x, weight, bias, "silu" if silu_activation else None)
 
 
+# fmt: off
+@overload
+def causal_conv1d_varlen_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None, return_final_states: Literal[False] = False,
+    activation: Activation = None,
+) -> Tensor: ...
+@overload
+def causal_conv1d_varlen_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None, *, return_final_states: Literal[True],
+    activation: Activation = None,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_varlen_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, cu_seqlens: Tensor | None = None,
+    initial_states: Tensor | None = None, *, return_final_states: bool,
+    activation: Activation = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_varlen_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, cu_seqlens: Tensor | None,
+    initial_states: Tensor | None, return_final_states: bool, activation: Activation = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+# fmt: on
 def causal_conv1d_varlen_fn(
     x: Tensor,
     weight: Tensor,
@@ -215,7 +276,7 @@ def causal_conv1d_varlen_fn(
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
-    activation: str | None = None,
+    activation: Activation = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`causal_conv1d` over N sequences that lie end to end, with a state for each.
 
@@ -261,7 +322,7 @@ def causal_conv1d_update(
     conv_state: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     cache_seqlens: Tensor | None = None,
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:

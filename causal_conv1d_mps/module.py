@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from . import _check
 from ._functions import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
-from .reference import is_silu
+from .reference import Activation, is_silu
 
 
 def _squeeze_weight(_: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -48,7 +48,7 @@ class CausalConv1d(nn.Module):
         dim: int,
         width: int,
         bias: bool = True,
-        activation: str | None = None,
+        activation: Activation = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -56,11 +56,17 @@ class CausalConv1d(nn.Module):
         if dim < 0 or width < 1:
             raise ValueError(f"Expected dim >= 0 and width >= 1, got {dim} and {width}")
         is_silu(activation)
-        self.dim, self.width, self.activation = dim, width, activation
-        self.weight = nn.Parameter(torch.empty(dim, width, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
+        self.dim: int = dim
+        self.width: int = width
+        self.activation: Activation = activation
+        self.weight: nn.Parameter = nn.Parameter(
+            torch.empty(dim, width, device=device, dtype=dtype)
+        )
+        self.bias: nn.Parameter | None = (
+            nn.Parameter(torch.empty(dim, device=device, dtype=dtype)) if bias else None
+        )
         self.state: Tensor | None = None
-        self.register_load_state_dict_pre_hook(_squeeze_weight)
+        self.register_load_state_dict_pre_hook(_squeeze_weight)  # type: ignore[no-untyped-call]
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -100,7 +106,7 @@ class CausalConv1d(nn.Module):
             )
             state.copy_(torch.cat([state, x.detach()], dim=2)[:, :, x.shape[2] :])
         self.state = state
-        return out  # type: ignore[return-value]
+        return out
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

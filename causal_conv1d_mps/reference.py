@@ -4,7 +4,7 @@ widest of the dtypes, float32 at the least, and round to x's dtype at the end.""
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -12,22 +12,24 @@ from torch import Tensor
 
 from . import _check
 
+Activation = Literal["silu", "swish"] | None
 
-def is_silu(activation: str | None) -> bool:
+
+def is_silu(activation: Activation) -> bool:
     """Whether an ``activation`` is SiLU and not None; anything else is refused."""
     if activation not in (None, "silu", "swish"):
         raise NotImplementedError(f"activation must be None, silu, or swish, got {activation!r}")
     return activation is not None
 
 
-def moved_activation(given: Any, activation: str | None) -> tuple[Any, str | None]:
+def moved_activation(given: Any, activation: Activation) -> tuple[Any, Activation]:
     """An argument and ``activation``, where versions 1.0 and 1.1 of the ``causal-conv1d`` package
     had ``activation`` in that argument's place, and their clients give it by position."""
     if not isinstance(given, str):
         return given, activation
     if activation is not None:
         raise TypeError(f"activation is given twice: {given!r} by position, and {activation!r}")
-    return None, given
+    return None, given  # type: ignore[return-value]  # is_silu looks at it
 
 
 def _silu(out: Tensor) -> Tensor:
@@ -41,6 +43,32 @@ def _wide(x: Tensor, weight: Tensor) -> torch.dtype:
     return torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
 
 
+# fmt: off
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, initial_states: Tensor | None = None,
+    return_final_states: Literal[False] = False, final_states_out: Tensor | None = None,
+    activation: Activation = None, seq_idx: Tensor | None = None,
+) -> Tensor: ...
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, initial_states: Tensor | None = None,
+    *, return_final_states: Literal[True], final_states_out: Tensor | None = None,
+    activation: Activation = None, seq_idx: Tensor | None = None,
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, initial_states: Tensor | None = None,
+    *, return_final_states: bool, final_states_out: Tensor | None = None,
+    activation: Activation = None, seq_idx: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None, initial_states: Tensor | None,
+    return_final_states: bool, final_states_out: Tensor | None = None,
+    activation: Activation = None, seq_idx: Tensor | None = None,
+) -> Tensor | tuple[Tensor, Tensor]: ...
+# fmt: on
 def causal_conv1d_ref(
     x: Tensor,
     weight: Tensor,
@@ -48,7 +76,7 @@ def causal_conv1d_ref(
     initial_states: Tensor | None = None,
     return_final_states: bool = False,
     final_states_out: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     seq_idx: Tensor | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """:func:`causal_conv1d_mps.causal_conv1d_fn` as a sum of shifted products, differentiable.
@@ -69,12 +97,13 @@ def causal_conv1d_ref(
     if initial_states is None:
         initial_states = x.new_zeros(batch, dim, width - 1)
     columns = torch.cat([initial_states.to(x.dtype), x], dim=2).to(dtype)
+    ids = seq_idx
     if seq_idx is not None and seqlen > 0:
         ids = torch.cat([seq_idx[:, :1].expand(-1, width - 1), seq_idx], dim=1)
     out = torch.zeros_like(x, dtype=dtype)
     for k in range(width):
         tap = columns[:, :, k : k + seqlen]
-        if seq_idx is not None and seqlen > 0:
+        if ids is not None and seq_idx is not None and seqlen > 0:
             # Nothing of padding may reach a gradient, not even NaN times 0.
             counts = (ids[:, k : k + seqlen] == seq_idx) & (seq_idx >= 0)
             tap = torch.where(counts[:, None], tap, 0)
@@ -100,7 +129,7 @@ def causal_conv1d_varlen_ref(
     bias: Tensor | None,
     cu_seqlens: Tensor,
     initial_states: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
 ) -> tuple[Tensor, Tensor]:
     """Out and final states of packed sequences x (1, dim, total), by picking every tap by index.
 
@@ -144,7 +173,7 @@ def causal_conv1d_update_ref(
     conv_state: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    activation: str | None = None,
+    activation: Activation = None,
     cache_seqlens: Tensor | None = None,
     conv_state_indices: Tensor | None = None,
 ) -> Tensor:

@@ -73,7 +73,9 @@ class Maker:
     """Random tensors of one dtype and layout on a device."""
 
     def __init__(self, device: str, dtype: torch.dtype, layout: str) -> None:
-        self.device, self.dtype, self.layout = device, dtype, layout
+        self.device: str = device
+        self.dtype: torch.dtype = dtype
+        self.layout: str = layout
 
     def normal(self, *shape: int) -> Tensor:
         """Contiguous."""
@@ -101,7 +103,7 @@ class Progress:
     """Says on stderr what is being done, once two seconds have passed in silence."""
 
     def __init__(self) -> None:
-        self.spoke = perf_counter()
+        self.spoke: float = perf_counter()
 
     def __call__(self, doing: str) -> None:
         """Of a step that takes less than a second."""
@@ -110,7 +112,7 @@ class Progress:
             self.spoke = perf_counter()
 
 
-tell = Progress()
+tell: Progress = Progress()
 
 # ---- the operations: each yields the errors of its cases in units of their bounds
 
@@ -128,7 +130,7 @@ def _sequences(make: Maker, kind: str, width: int, length: int) -> tuple[int, di
     return 2, {}
 
 
-def _call(x: Tensor, weight: Tensor, bias: Tensor, kind: str, options: dict) -> Any:
+def _call(x: Tensor, weight: Tensor, bias: Tensor, kind: str, options: dict[str, Any]) -> Any:
     """(out, final states or None)."""
     if kind == "packed":
         function = causal_conv1d_varlen_fn
@@ -145,13 +147,15 @@ def convolution(make: Maker, kind: str, backward: bool) -> Iterator[float]:
     """Forward or backward, of one kind of sequences."""
     for width, length in product(WIDTHS, LENGTHS):
         batch, options = _sequences(make, kind, width, length)
-        inputs = [make.columns(batch, length), *make.parameters(width)]
+        inputs = (make.columns(batch, length), *make.parameters(width))
         if not backward:
             out, final = _call(*inputs, kind, options)
             error = forward_error(out, *inputs, "silu", **options)
             if final is not None:
-                on_cpu = {name: t.cpu() for name, t in options.items()}
-                _, exact = reference(*(t.cpu() for t in inputs), **on_cpu)
+                on_cpu: dict[str, Any] = {name: t.cpu() for name, t in options.items()}
+                x, weight, bias = (t.cpu() for t in inputs)
+                _, exact = reference(x, weight, bias, **on_cpu)
+                assert exact is not None
                 error = error if torch.equal(final.cpu(), exact) else WRONG
             yield error
             continue
@@ -260,8 +264,8 @@ def measure(device: str) -> list[dict[str, Any]]:
         dout, token, state = torch.randn_like(x), normal(64, dim), normal(64, dim, 4)
         weight, bias = normal(dim, 4), normal(dim)
         leaves = [t.detach().requires_grad_() for t in (x, weight, bias)]
-        out = causal_conv1d(*leaves, "silu")
-        calls = {
+        out = causal_conv1d(leaves[0], leaves[1], leaves[2], "silu")
+        calls: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
             "forward": (partial(causal_conv1d, x, weight, bias, "silu"), x.clone),
             "backward": (
                 partial(torch.autograd.grad, out, leaves, dout, retain_graph=True),
@@ -284,7 +288,9 @@ def measure(device: str) -> list[dict[str, Any]]:
 # ---- the page
 
 
-def page(environment: dict[str, Any], checks: list[dict], timings: list[dict]) -> None:
+def page(
+    environment: dict[str, Any], checks: list[dict[str, Any]], timings: list[dict[str, Any]]
+) -> None:
     """What a person reads."""
     for name, value in environment.items():
         print(f"{name}: {value}")

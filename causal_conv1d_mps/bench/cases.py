@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from .._functions import (
     causal_conv1d_varlen_fn,
 )
 from ..bounds import forward_error
+from ..reference import Activation
 from .timing import Call
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -32,7 +34,7 @@ class Case:
     dim: int
     seqlen: int
     width: int = 4
-    activation: str | None = None
+    activation: Activation = None
     channels_last: bool = False
 
     @property
@@ -71,14 +73,14 @@ LARGE = [  # a GPU's memory is not its cache
 ]
 
 
-def pytorch(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+def pytorch(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
     """The same out of PyTorch's own operations."""
     dim, width = weight.shape
     out = F.conv1d(x, weight[:, None], bias, padding=width - 1, groups=dim)[..., : x.shape[2]]
     return F.silu(out) if activation else out
 
 
-def shifted(x: Tensor, weight: Tensor, bias: Tensor, activation: str | None) -> Tensor:
+def shifted(x: Tensor, weight: Tensor, bias: Tensor, activation: Activation) -> Tensor:
     """The same as a sum of shifted products, which torch.compile makes one loop of."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     width, seqlen = weight.shape[1], x.shape[2]
@@ -105,7 +107,7 @@ def contenders(case: Case, tensors: tuple[Tensor, ...]) -> tuple[dict[str, Call]
     calls[FLOOR] = partial(torch.add, x, dout) if tensors[0].requires_grad else x.clone
     torch.compiler.reset()  # past some shapes of a function it would quietly stay eager
     # Spelt out, the number of threads is sure to be in the key of the cache of compiled code.
-    options = {"cpp.threads": torch.get_num_threads()}
+    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()}
     compiled = torch.compile(shifted, dynamic=False, options=options)
     try:
         call = bound(compiled, tensors, case)
@@ -166,9 +168,9 @@ def packed(dim: int, args: argparse.Namespace) -> tuple[dict[str, Call], bool]:
     return contenders, right
 
 
-DECODE = {
-    f"{batch}x{dim}x1": lambda args, size=(batch, dim): decoding(
-        *token(*size, args.dtype, args.device)
+DECODE: dict[str, Callable[..., Any]] = {
+    f"{batch}x{dim}x1": lambda args, batch=batch, dim=dim: decoding(
+        *token(batch, dim, args.dtype, args.device)
     )
     for batch, dim in ((1, 2048), (1, 6144), (64, 2048))
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -87,11 +89,12 @@ def run(args: argparse.Namespace) -> int:
     console.print(summary(rows, floor))
     extras = {}
     if not args.backward:
-        for title, cases, tokens in (
+        tables: tuple[tuple[str, dict[str, Any], Callable[[str], int]], ...] = (
             ("Decoding one token", DECODE, lambda name: int(name.split("x")[0])),
             ("Packed sequences", PACKED, lambda name: 64 * 32),
-        ):
-            shown, extras[title] = extra_table(title, cases, args, tokens)
+        )
+        for title, calls, tokens in tables:
+            shown, extras[title] = extra_table(title, calls, args, tokens)
             console.print(shown)
     if args.json:
         args.json.write_text(as_json(environment, rows, extras))

@@ -37,7 +37,7 @@ class Row:
 
     def ratio(self, one: str, other: str, of: str = "minimum") -> float:
         """Time of one contender over that of another."""
-        return getattr(self.stats[one], of) / getattr(self.stats[other], of)
+        return float(getattr(self.stats[one], of) / getattr(self.stats[other], of))
 
 
 def digits(value: float) -> str:
@@ -113,7 +113,8 @@ def extra_table(
     tokens: Callable[[str], int],
 ) -> tuple[Table, list[dict[str, Any]]]:
     """Microseconds per call of every contender, their ratio to ours, and our tokens per second."""
-    result, measured = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False), []
+    result = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    measured: list[dict[str, Any]] = []
     for name, case in cases.items():
         with torch.no_grad():
             calls, right = case(args)

@@ -35,10 +35,10 @@ class Empty(torch.autograd.Function):
         return x.detach()
 
     @staticmethod
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, *douts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Anything of the right shapes."""
         _, weight, bias = ctx.saved_tensors
-        return dout, weight, bias
+        return douts[0], weight, bias
 
 
 def overhead(args: argparse.Namespace) -> Table:
@@ -94,7 +94,7 @@ LADDER = ("", "avx512f,bf16", "avx512f,avx2,bf16,neon")
 
 def ladder_rung(args: argparse.Namespace) -> None:
     """Prints the milliseconds of this process's ISA; `ladder` runs it."""
-    times = {}
+    times: dict[str, Any] = {}
     for size in ((2, 128, 256), (1, 2048, 2048)):
         for channels_last in (False, True):
             case = Case(*size, activation="silu", channels_last=channels_last)
@@ -112,7 +112,8 @@ def ladder_rung(args: argparse.Namespace) -> None:
 
 def ladder(args: argparse.Namespace) -> Table:
     """Forward and backward with each ISA of this machine, in processes that take turns."""
-    turns, best = 3, {}
+    turns = 3
+    best: dict[Any, Any] = {}
     args.rounds = max(1, args.rounds // turns)
     for _ in range(turns):
         for hidden in LADDER:

@@ -33,8 +33,10 @@ def causal_conv1d_fwd(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments
     if len(arguments) not in (1, 2, 4):
         raise TypeError(f"Expected 4, 5 or 7 arguments, got {3 + len(arguments)}")
     *given, silu = arguments
-    missing = [None] * (3 - len(given))
-    return causal_conv1d_fwd_function(x, weight, bias, *given, *missing, silu)
+    seq_idx, initial_states, final_states_out = [*given, None, None, None][:3]
+    return causal_conv1d_fwd_function(
+        x, weight, bias, seq_idx, initial_states, final_states_out, silu
+    )
 
 
 def causal_conv1d_bwd(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .. import _check
 from .._functions import backward, causal_conv1d_fn, causal_conv1d_update, translated
+from ..reference import Activation
 
 __all__ = [
     "causal_conv1d_bwd_function",
@@ -16,7 +17,7 @@ __all__ = [
 ]
 
 
-def _activation(silu_activation: bool) -> str | None:
+def _activation(silu_activation: bool) -> Activation:
     if not isinstance(silu_activation, (bool, int)):  # any string would count as true
         kind = type(silu_activation).__name__
         raise TypeError(f"Expected silu_activation, a bool, got {kind}")
@@ -37,11 +38,11 @@ def causal_conv1d_fwd_function(
 
     Shapes, dtypes and errors as there.
     """
-    out = causal_conv1d_fn(
+    results = causal_conv1d_fn(
         x, weight, bias, seq_idx, initial_states, final_states_out is not None, final_states_out,
         _activation(silu_activation),
     )  # fmt: skip
-    return out if final_states_out is None else out[0]  # type: ignore[return-value]
+    return results[0] if isinstance(results, tuple) else results
 
 
 @torch.no_grad()
@@ -86,9 +87,8 @@ def causal_conv1d_bwd_function(
         )  # fmt: skip
     except RuntimeError as error:
         raise translated(error) from None
-    dx = found if dx is None else dx.copy_(found)
     return (
-        dx,
+        found if dx is None else dx.copy_(found),
         dweight,
         None if bias is None else dbias,
         dinitial_states if return_dinitial_states else None,

@@ -124,7 +124,7 @@ def _bind(module: ModuleType, name: str, function: Any, force: bool) -> bool:
 def _bind_transformers(module: ModuleType, name: str, old: Any, force: bool) -> bool:
     """A model's function is PyTorch code behind a decorator that chose what to call when the model
     was imported: the decorator chooses again."""
-    from transformers.integrations.hub_kernels import use_kernel_func_from_hub_with_fallback
+    hub_kernels = importlib.import_module("transformers.integrations.hub_kernels")
 
     # With the package ``kernels`` the function is the forward of a module of its own class.
     is_layer = hasattr(type(old), "kernel_layer_name")
@@ -135,7 +135,7 @@ def _bind_transformers(module: ModuleType, name: str, old: Any, force: bool) -> 
     plain = getattr(wrapper, "__wrapped__", wrapper)
     if _root(chosen) == _OURS or (chosen not in (None, plain) and not force):
         return False
-    new = use_kernel_func_from_hub_with_fallback(name, _NAME)(plain)
+    new = hub_kernels.use_kernel_func_from_hub_with_fallback(name, _NAME)(plain)
     if is_layer:  # instances are in the models: their class is changed
         type(old).forward = type(new).forward
     else:

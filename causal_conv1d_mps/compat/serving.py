@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .. import _check
 from .._functions import causal_conv1d_fn, causal_conv1d_update, causal_conv1d_varlen_fn
+from ..reference import Activation
 
 __all__ = ["causal_conv1d_decode", "causal_conv1d_prefill"]
 
@@ -27,7 +28,7 @@ def causal_conv1d_prefill(
     query_start_loc: Tensor | None = None,
     cache_indices: Tensor | None = None,
     has_initial_state: Tensor | None = None,
-    activation: str | bool | None = "silu",
+    activation: Activation | bool = "silu",
     pad_slot_id: int = -1,
 ) -> Tensor:
     """The convolution of new or continued requests, and the states after them.
@@ -77,7 +78,7 @@ def causal_conv1d_decode(
     conv_state: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    activation: str | bool | None = None,
+    activation: Activation | bool = None,
     conv_state_indices: Tensor | None = None,
     num_accepted_tokens: Tensor | None = None,
     query_start_loc: Tensor | None = None,
@@ -157,11 +158,12 @@ def causal_conv1d_decode(
         drafts = tokens.T[: request.shape[0]][kept].to(conv_state.dtype)
         conv_state[slots[request[kept]], :, columns] = drafts
     if x.dim() == 3:
-        return out.T.unflatten(0, (batch, x.shape[2])).transpose(1, 2)
+        rows: Tensor = out.T.unflatten(0, (batch, x.shape[2]))
+        return rows.transpose(1, 2)
     return out.T
 
 
-def _named(activation: str | bool | None) -> str | None:
+def _named(activation: Activation | bool) -> Activation:
     if isinstance(activation, bool):
         return "silu" if activation else None
     return activation
@@ -191,7 +193,7 @@ def _convolve(
     query_start_loc: Tensor | None,
     history: Tensor,
     live: Tensor,
-    activation: str | None,
+    activation: Activation,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """out with 0 where there is padding, final states, and the requests whose state changes."""
     if query_start_loc is None:

@@ -172,8 +172,7 @@ INLINE void forward_dim_block(const char *x, int64_t x_step, char *out, int64_t 
             tap[W - 1] = vf_load(x, dtype, n);
             /* SiLU keeps the core from reaching the next block's rows in time; beside streamed
              * stores nothing else is left to wait for. */
-            if (stream || silu_on)
-                __builtin_prefetch(x + DIM_BLOCK * x_step, 0, 2);
+            if (stream || silu_on) __builtin_prefetch(x + DIM_BLOCK * x_step, 0, 2);
             v[j] = convolve(tap, w, W);
             if (is_pair(dtype)) vf_put(sums + j * MAX_VL, dtype, v[j]);
             NEXT_ROW(x, x_step);

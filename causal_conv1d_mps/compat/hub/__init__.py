@@ -23,7 +23,10 @@ def register(devices: Iterable[str] = ("cpu", "mps")) -> None:
     Raises:
         ImportError: the package ``kernels`` is not installed.
     """
-    from kernels import LocalLayerRepository, register_kernel_mapping
+    from kernels import (  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports]
+        LocalLayerRepository,
+        register_kernel_mapping,
+    )
 
     register_kernel_mapping(
         {

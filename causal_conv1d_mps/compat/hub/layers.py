@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..._functions import causal_conv1d_fn as _fn
 from ..._functions import causal_conv1d_update as _update
+from ...reference import Activation
 
 __all__ = ["causal_conv1d_fn", "causal_conv1d_update"]
 
@@ -27,13 +28,12 @@ class causal_conv1d_fn(nn.Module):
         hidden_states: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        activation: str | None = None,
+        activation: Activation = None,
         **kwargs: Any,
     ) -> Tensor:
         """Shapes, dtypes and errors as of the function."""
-        return _fn(  # type: ignore[return-value]
-            hidden_states, weight, bias, seq_idx=kwargs.get("seq_idx"), activation=activation
-        )
+        seq_idx: Tensor | None = kwargs.get("seq_idx")
+        return _fn(hidden_states, weight, bias, seq_idx=seq_idx, activation=activation)
 
 
 class causal_conv1d_update(nn.Module):
@@ -48,7 +48,7 @@ class causal_conv1d_update(nn.Module):
         conv_state: Tensor,
         weight: Tensor,
         bias: Tensor | None = None,
-        activation: str | None = None,
+        activation: Activation = None,
     ) -> Tensor:
         """Shapes, dtypes and errors as of the function."""
         return _update(hidden_states, conv_state, weight, bias, activation)
