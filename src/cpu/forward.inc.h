@@ -31,16 +31,22 @@ INLINE vf history(const cc1d_args *args, const cc1d_sequence *s, int64_t d, cons
 
 enum { ALL_TAPS = 0xff };
 
+/* The bits in which 8 masks are not full. */
+INLINE uint64_t missing_bits(const uint8_t *masks, uint64_t full)
+{
+    uint64_t word;
+    memcpy(&word, masks, 8);
+    return word ^ full;
+}
+
 /* Whether each of a vector's masks says that all W taps count. */
 INLINE bool all_full(const uint8_t *masks, const causal_conv1d_dtype dtype, const int W)
 {
     const uint64_t full = ((1u << W) - 1) * UINT64_C(0x0101010101010101);
-    uint64_t any = 0, word;
-    EACH (i, vl(dtype) / 8) {
-        memcpy(&word, masks + 8 * i, 8);
-        any |= word ^ full;
-    }
-    return any == 0;
+    uint64_t bits = missing_bits(masks, full);
+    if (vl(dtype) >= 16) bits |= missing_bits(masks + 8, full);
+    if (vl(dtype) >= 32) bits |= missing_bits(masks + 16, full) | missing_bits(masks + 24, full);
+    return bits == 0;
 }
 
 /* Bytes ahead: the processor's own prefetching stops at the end of each page of memory. */
