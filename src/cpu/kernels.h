@@ -16,6 +16,7 @@
 #define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #endif
 #define CC1D_MAX_WIDTH 8
+_Static_assert(CC1D_MAX_WIDTH <= 8, "cc1d_args.masks has a byte of tap bits per time");
 
 /* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack, 140 KB. */
 #define CC1D_DIM_TILE 1024
