@@ -154,7 +154,7 @@ lint: $(VENV)/lint ## ruff, clang-format, mypy and pyright; as hooks by pre-comm
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cpp')
 	$(BIN)/mypy
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright
 
 clean: ## remove all that was built, .venv too
 	rm -rf $(BUILD) $(VENV) .venv-docs dist
