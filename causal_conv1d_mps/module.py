@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from . import _check
 from ._functions import causal_conv1d, causal_conv1d_fn, causal_conv1d_update
 from .reference import Activation, is_silu
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
 
 
 def _squeeze_weight(_: nn.Module, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -33,9 +37,12 @@ class CausalConv1d(nn.Module):
         activation: None, "silu" or "swish".
         device, dtype: of the parameters.
 
-    Input and output are (batch, dim, seqlen). ``step`` takes the same input in pieces; between
-    them ``state`` (batch, dim, width) holds the last columns, or None before the first: save it,
-    restore it, move it like any tensor. It is no parameter or buffer and in no state_dict.
+    All but dim and width are given by keyword.
+
+    Input and output are (batch, dim, seqlen), or (dim, seqlen) as for ``nn.Conv1d``. ``step`` takes
+    the same input in pieces; between them ``state`` (batch, dim, width) holds the last columns, or
+    None before the first: save it, restore it, move it like any tensor. It is no parameter or
+    buffer and in no state_dict; ``to``, ``half`` and their kin take it along.
 
     Parameters are ``weight`` (dim, width) and ``bias``
     (dim,) or None, initialised as ``nn.Conv1d(dim, dim, width, groups=dim)`` would. What that layer
@@ -47,6 +54,7 @@ class CausalConv1d(nn.Module):
         self,
         dim: int,
         width: int,
+        *,
         bias: bool = True,
         activation: Activation = None,
         device: torch.device | str | None = None,
@@ -55,6 +63,8 @@ class CausalConv1d(nn.Module):
         super().__init__()
         if dim < 0 or width < 1:
             raise ValueError(f"Expected dim >= 0 and width >= 1, got {dim} and {width}")
+        if not isinstance(bias, bool):
+            raise TypeError(f"Expected bias to be a bool, got {type(bias).__name__}")
         is_silu(activation)
         self.dim: int = dim
         self.width: int = width
@@ -76,8 +86,19 @@ class CausalConv1d(nn.Module):
             nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``causal_conv1d(x, weight, bias, activation)``."""
+        """``causal_conv1d(x, weight, bias, activation)``; x may be (dim, seqlen)."""
+        _check.tensors(x=x)
+        if x.dim() == 2:
+            return causal_conv1d(x[None], self.weight, self.bias, self.activation)[0]
         return causal_conv1d(x, self.weight, self.bias, self.activation)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What ``to``, ``half``, ``cuda`` and their kin call: the state goes along."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.state is not None:
+            with torch.no_grad():
+                self.state = fn(self.state)
+        return self
 
     def reset_state(self) -> None:
         """Forgets what ``step`` has seen."""
@@ -88,11 +109,20 @@ class CausalConv1d(nn.Module):
 
         The outputs of any chunks of a stream, one after the other, are the output for the whole:
         without SiLU and in float32 to the bit. History counts as a constant in gradients.
+
+        Raises:
+            ValueError: x has another batch, dtype or device than the stream so far.
         """
         _check.tensors(x=x)
         state = self.state
         if state is None:
             state = x.new_zeros(x.shape[0], self.dim, self.width)
+        elif (state.shape[0], state.dtype, state.device) != (x.shape[0], x.dtype, x.device):
+            raise ValueError(
+                f"Expected x with batch {state.shape[0]} of {state.dtype} on {state.device}, as "
+                f"the stream so far, got batch {x.shape[0]} of {x.dtype} on {x.device}: reset_state() "
+                "begins another stream"
+            )
         elif not torch.compiler.is_compiling() and (
             state.is_inference() and not torch.is_inference_mode_enabled()
         ):
