@@ -120,8 +120,8 @@ class CausalConv1d(nn.Module):
         elif (state.shape[0], state.dtype, state.device) != (x.shape[0], x.dtype, x.device):
             raise ValueError(
                 f"Expected x with batch {state.shape[0]} of {state.dtype} on {state.device}, as "
-                f"the stream so far, got batch {x.shape[0]} of {x.dtype} on {x.device}: reset_state() "
-                "begins another stream"
+                f"the stream so far, got batch {x.shape[0]} of {x.dtype} on {x.device}: "
+                "reset_state() begins another stream"
             )
         elif not torch.compiler.is_compiling() and (
             state.is_inference() and not torch.is_inference_mode_enabled()
