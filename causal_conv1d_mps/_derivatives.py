@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from . import _ops
-from ._ops import backward, forward
 
 _Directions = tuple[Tensor | None, ...]
 _Results = tuple[Tensor | None, Tensor | None]
@@ -67,11 +66,13 @@ def _sums_along(
     sums = final = None
     if final_states or not (of_x is None and of_bias is None and of_initial is None):
         of_x = _or_zeros(of_x, x)
-        sums, final = forward(
+        sums, final = _ops.forward(
             of_x, weight, of_bias, seq_idx, cu_seqlens, of_initial, False, final_states
         )
     if of_weight is not None:
-        taps = forward(x, of_weight, None, seq_idx, cu_seqlens, initial_states, False, False)[0]
+        taps = _ops.forward(x, of_weight, None, seq_idx, cu_seqlens, initial_states, False, False)[
+            0
+        ]
         sums = _plus(sums, taps)
     return sums, final if final_states else None
 
@@ -88,7 +89,7 @@ def _tangents(
     sequences = (seq_idx, cu_seqlens, initial_states)
     out, final = _sums_along(x, weight, *sequences, directions, final_states)
     if silu and out is not None:
-        sums = forward(x, weight, bias, *sequences, False, False)[0]
+        sums = _ops.forward(x, weight, bias, *sequences, False, False)[0]
         out = out * _silu_derivatives(sums)[0]
     return _rounded(out, like), _rounded(final, like)
 
@@ -97,10 +98,10 @@ def _backward(dout: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     """The operation ``backward`` by the way that suits the moment."""
     if not torch.is_grad_enabled() and _ops.is_eager(dout):
         with _ops.below_autograd():
-            return backward(dout, *inputs)
+            return _ops.backward(dout, *inputs)
     if not _ops.has_transforms and _ops.is_transformed():
         raise NotImplementedError(f"Expected {', '.join(_ops.missing)}, which this PyTorch lacks")
-    return backward(dout, *inputs)
+    return _ops.backward(dout, *inputs)
 
 
 def _gradients(
@@ -145,7 +146,7 @@ def _second_derivatives(
     of_dout, of_dfinal = _sums_along(x, weight, *sequences, directions, dfinal is not None)
     along = along_dout
     if silu:  # dout and its derivative as they arrive at the sums
-        sums = forward(x, weight, bias, *sequences, False, False)[0]
+        sums = _ops.forward(x, weight, bias, *sequences, False, False)[0]
         slope, curvature = _silu_derivatives(sums)
         bend = None if of_dout is None else dout * curvature * of_dout
         along = _plus(None if along is None else along * slope, bend)
@@ -154,14 +155,14 @@ def _second_derivatives(
     found: list[Tensor | None] = [None] * 4
     if along is not None or along_dfinal is not None:
         along = _or_zeros(along, x)
-        first = backward(along, along_dfinal, x, weight, bias, *sequences, False)
+        first = _ops.backward(along, along_dfinal, x, weight, bias, *sequences, False)
         found = list(first)
     of_x, of_weight, _, of_initial = directions
     if not (of_x is None and of_weight is None and of_initial is None):
         of_x, of_weight = _or_zeros(of_x, x), _or_zeros(of_weight, weight)
         if initial_states is not None:
             of_initial = _or_zeros(of_initial, initial_states)
-        dx, dweight, _, dinitial = backward(
+        dx, dweight, _, dinitial = _ops.backward(
             dout, None, of_x, of_weight, None, seq_idx, cu_seqlens, of_initial, False
         )
         found = [_plus(a, b) for a, b in zip(found, (dx, dweight, None, dinitial), strict=True)]
@@ -216,7 +217,7 @@ class CausalConv1d(_ops.Function):  # type: ignore[misc]
     def forward(ctx: Any, modes: tuple[Any, ...] | None, *inputs: Any) -> tuple[Tensor, Tensor]:
         _save(ctx, inputs, CausalConv1d.option_count)
         ctx.modes = modes
-        results: tuple[Tensor, Tensor] = _redispatched(forward, modes, inputs)
+        results: tuple[Tensor, Tensor] = _redispatched(_ops.forward, modes, inputs)
         return results
 
     @staticmethod
@@ -243,7 +244,7 @@ class CausalConv1dBackward(_ops.Function):  # type: ignore[misc]
     def forward(ctx: Any, modes: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, ...]:
         _save(ctx, inputs, CausalConv1dBackward.option_count)
         ctx.modes = modes
-        results: tuple[Tensor, ...] = _redispatched(backward, modes, inputs)
+        results: tuple[Tensor, ...] = _redispatched(_ops.backward, modes, inputs)
         return results
 
     @staticmethod
@@ -307,8 +308,8 @@ def _autograd_kernel(op: Any, function: Any) -> Any:
 
 
 _derivatives: tuple[tuple[Any, Any], ...] = (
-    (forward, CausalConv1d),
-    (backward, CausalConv1dBackward),
+    (_ops.forward, CausalConv1d),
+    (_ops.backward, CausalConv1dBackward),
 )
 if _ops.has_transforms:
     _implementations = torch.library.Library("causal_conv1d_mps", "IMPL")
