@@ -157,9 +157,11 @@ static void check_no_memory(const cc1d_cache_key *key)
     struct rlimit before;
     check(!getrlimit(RLIMIT_AS, &before) && !setrlimit(RLIMIT_AS, &little), "setting a limit");
     size_t got;
+    void *volatile probe = malloc(size); /* qemu-user takes such a limit, and does not hold to it */
     data = cc1d_cache_read(key, &got);
     check(!setrlimit(RLIMIT_AS, &before), "setting the limit back");
-    check(!data && !access(file, F_OK), "an entry was removed for want of memory");
+    check((probe || !data) && !access(file, F_OK), "an entry was removed for want of memory");
+    free(probe);
     free(data);
     store(key, 1);
 #else
