@@ -200,6 +200,7 @@ static void check_forward(const cc1d_gpu *gpu)
     check(along_dim ? second >= s.seqlen && second - run < s.seqlen : second == s.dim,
           "forward: %lld in the second dimension", (long long)second);
     check((int64_t)l->grid[2] == s.batch, "forward: a batch of %lld", (long long)l->grid[2]);
+    check(!s.packed || !(v->options & CC1D_FINAL), "forward: a row's end is no sequence's");
     /* Final states are written once: by the end of a row, or by a launch of their own. */
     check(
         (v->options & CC1D_FINAL ? 1 : 0) + (launch_count == 2) <= 1 &&
