@@ -1,6 +1,6 @@
 """Whether a user who leaves the fast path would do better with PyTorch's own functions.
 
-The rows are what callers meet beside widths 2 to 8, contiguous rows and 16 or 32 bits: other
+The rows are what callers meet beside the usual widths, contiguous rows and 16 or 32 bits: other
 strides, other widths, float64, and decoding after either prefill.  Every figure is a whole Python
 call on the CPU, against ``F.conv1d`` (and ``F.silu``): the minimum of interleaved rounds.
 """

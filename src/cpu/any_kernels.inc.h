@@ -254,6 +254,11 @@ static void NAME(load_gradients)(const lane_group *g, const NAME(scratch) * s, i
         NAME(activate)(s->sum, inside, true, REAL_DTYPE);
         for (int64_t i = 0; i < inside * COLUMNS; i += VL)
             NAME(put)(to + i, VEC(mul)(NAME(get)(to + i), NAME(get)(s->sum + i)));
+        /* Beyond a later segment's end 0 may have met NaN. */
+        for (int l = 0; l < g->lanes; l++) {
+            const int64_t own = g->length - g->begin[l] - time, end = own < 0 ? 0 : own;
+            if (end < inside) NAME(clear)(to + end * COLUMNS + l, 1, inside - end);
+        }
     } else if (s->ids && summed <= 0) {
         NAME(load_ids)(g, time - before, n + before, s->ids);
     }

@@ -330,7 +330,8 @@ static bool one_pass(const cc1d_args *args)
     const causal_conv1d_tensor *const tensors[] = {&args->x, &args->out}, *states = &args->states;
     int64_t length = states->size[2], width = args->weight.size[1];
     return args->x.size[2] == 1 && !cc1d_present(&args->cache_seqlens) &&
-           common_layout(tensors, 2) == CC1D_DIM && (length == width || length == width - 1) &&
+           common_layout(tensors, 2) == CC1D_DIM && length > 0 &&
+           (length == width || length == width - 1) &&
            (states->stride[1] == 1 || ((states->stride[2] == 1 || length == 1) &&
                                        (states->stride[1] == length || states->size[1] == 1)));
 }

@@ -13,7 +13,7 @@
 /* The specialised widths.  Others, like fp64 and other strides, have kernels for any
  * (any.inc.h). */
 #ifndef CC1D_WIDTHS /* sanitizers, whose compiles take minutes, name fewer */
-#define CC1D_WIDTHS(X) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
+#define CC1D_WIDTHS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8)
 #endif
 #define CC1D_MAX_WIDTH 8
 _Static_assert(CC1D_MAX_WIDTH <= 8, "cc1d_args.masks has a byte of tap bits per time");

@@ -2,6 +2,8 @@
  * strides where they mean nothing, empty dimensions; and a few values by hand. */
 #include "good.h"
 
+#include <math.h>
+
 #include "../../src/check/check.h"
 #include "../../src/core/libtorch.h"
 
@@ -290,6 +292,32 @@ static void check_extremes(void)
     }
 }
 
+/* Two infinite inputs at the end of x whose products would meet as Inf - Inf at times past the end
+ * alone: dx is finite, also where lanes hold segments of the time (8 channels, width 9). */
+static void check_past_the_end(void)
+{
+    enum { D = 8, T = 400, W = 9 };
+    static float x[D * T], dout[D * T], dx[D * T], weight[D * W], dweight[D * W];
+    const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32;
+    causal_conv1d_error error;
+    for (int i = 0; i < D * T; i++) x[i] = i % T < T - 2 ? 0.5f : INFINITY, dout[i] = 1;
+    for (int i = 0; i < D * W; i++) weight[i] = i % W < W - 2 ? -1 : 1;
+    const int64_t rows[3] = {D * T, T, 1};
+    causal_conv1d_backward_args b = {.silu = true};
+    causal_conv1d_tensor *const wide[] = {&b.x, &b.dout, &b.dx};
+    float *const data[] = {x, dout, dx};
+    for (int i = 0; i < 3; i++) {
+        *wide[i] = (causal_conv1d_tensor){.data = data[i], .dtype = f32, .ndim = 3};
+        wide[i]->size[0] = 1, wide[i]->size[1] = D, wide[i]->size[2] = T;
+        memcpy(wide[i]->stride, rows, sizeof rows);
+    }
+    b.weight = (causal_conv1d_tensor){
+        .data = weight, .dtype = f32, .ndim = 2, .size = {D, W}, .stride = {W, 1}};
+    b.dweight = b.weight, b.dweight.data = dweight;
+    check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_OK, "backward of Inf");
+    for (int i = 0; i < D * T; i++) check(isfinite(dx[i]), "dx[%d] is %g", i, (double)dx[i]);
+}
+
 /* Calls on no elements at all, in both layouts, with and without memory: dweight and dbias are 0.
  */
 static void check_empty(int64_t batch, int64_t dim, int64_t seqlen, bool channels_last, bool null)
@@ -330,6 +358,7 @@ int main(void)
     check_slices();
     check_padding();
     check_extremes();
+    check_past_the_end();
     for (int i = 0; i < 8; i++) {
         bool last = i & 1, null = i & 2, twice = i & 4;
         check_empty(0, DIM, twice ? 0 : SEQLEN, last, null);
