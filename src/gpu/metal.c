@@ -22,14 +22,6 @@ typedef struct compiled {
 static compiled *all;
 static cc1d_lock lock = CC1D_LOCK_INIT;
 
-/* Why the last of PyTorch's functions failed. */
-static const char *reason(void)
-{
-    if (torch.torch_exception_get_what_without_backtrace)
-        return torch.torch_exception_get_what_without_backtrace();
-    return "what PyTorch printed says why";
-}
-
 /* The text of a file, or NULL with errno set. */
 static char *read_file(const char *path)
 {
@@ -78,7 +70,7 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
     free(text);
     free(file);
     if (!failed) return CAUSAL_CONV1D_OK;
-    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, reason());
+    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, cc1d_torch_reason());
 }
 
 /* The kernel of a variant, compiled on its first use. */
@@ -152,7 +144,7 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
     AOTITorchError failed = torch.aoti_torch_mps_run_command_block(b.functions[0], encode, &b);
     if (!failed && !b.failed) return CAUSAL_CONV1D_OK;
     return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch could not encode %s: %s",
-                     cc1d_kernel_name(&launches[0].variant), reason());
+                     cc1d_kernel_name(&launches[0].variant), cc1d_torch_reason());
 }
 
 /* Not measured: small enough for the registers of an Apple GPU. */
