@@ -29,6 +29,13 @@ static causal_conv1d_status check_memory(cc1d_named n, causal_conv1d_error *erro
                          n.name);
     if (high > low && !n.t->data)
         return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY, "Expected data in %s, got NULL", n.name);
+    const uintptr_t size = cc1d_dtype_size(n.t->dtype), odd = (uintptr_t)n.t->data % size;
+    /* On an Apple GPU data is no address. */
+    if (high > low && odd && n.t->device != CAUSAL_CONV1D_MPS)
+        return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY,
+                         "Expected data of %s at a multiple of its element size, %d bytes, got it "
+                         "%d past one",
+                         n.name, (int)size, (int)odd);
     return CAUSAL_CONV1D_OK;
 }
 

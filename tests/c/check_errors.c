@@ -135,6 +135,16 @@ static void check_memory(void)
     REFUSED(backward, a.dweight.data = NULL, BAD_MEMORY, "Expected data in dweight, got NULL");
     REFUSED(backward, a.dbias.data = NULL, BAD_MEMORY, "Expected data in dbias, got NULL");
 
+#define ODD(t, n) (a.t.data = (char *)a.t.data + n)
+    REFUSED_BOTH(ODD(x, 1), BAD_MEMORY,
+                 "Expected data of x at a multiple of its element size, 4 bytes, got it 1 past");
+    REFUSED_BOTH(ODD(weight, 2), BAD_MEMORY, "data of weight at a multiple of its element size");
+    REFUSED(forward, ODD(out, 3), BAD_MEMORY, "data of out at a multiple");
+    REFUSED(backward, ODD(dweight, 1), BAD_MEMORY, "data of dweight at a multiple");
+    REFUSED(update, ODD(conv_state, 2), BAD_MEMORY, "data of conv_state at a multiple");
+    REFUSED(update, ODD(conv_state_indices, 1), BAD_MEMORY, "data of conv_state_indices at a");
+#undef ODD
+
     REFUSED(forward, a.out.data = a.x.data, BAD_MEMORY, "got an overlap with x");
     REFUSED(forward, a.out.data = memory.x + 23, BAD_MEMORY, "got an overlap with x");
     REFUSED(forward, a.x.data = memory.out + 23, BAD_MEMORY, "got an overlap with x");
