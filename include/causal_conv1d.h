@@ -132,7 +132,7 @@ typedef struct causal_conv1d_backward_args {
  * cache_seqlens: the state is a ring: position p is column p mod L, x goes to positions
  * cache_seqlens[b] and on, and its history lies before them.
  * conv_state_indices: row b uses conv_state[conv_state_indices[b]]; a negative index means padding:
- * out is 0, no state is touched.  No two rows may share one. */
+ * out is 0, no state is touched.  No two rows may share one: an error on a CPU. */
 typedef struct causal_conv1d_update_args {
     causal_conv1d_tensor x;                  /* (B,D,T) */
     causal_conv1d_tensor conv_state;         /* (P,D,L), x's dtype, updated */

@@ -151,8 +151,7 @@ causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_stat
     normalise(&a.cu_seqlens);
     normalise(&a.states);
     if (gpu) return cc1d_gpu_varlen_states(gpu, &a, error);
-    cc1d_cpu_varlen_states(&a, threads);
-    return CAUSAL_CONV1D_OK;
+    return done(cc1d_cpu_varlen_states(&a, threads), error);
 }
 
 const char *causal_conv1d_status_message(causal_conv1d_status status)

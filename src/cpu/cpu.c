@@ -202,6 +202,7 @@ typedef struct run {
     cc1d_args args;
     cc1d_kernels kernels;
     tiling tiling;
+    int64_t *cuts; /* the values of cu_seqlens */
     uint8_t *masks;
     char *partials; /* of the backward: [span][W + 1][D] */
     int64_t partial_bytes;
@@ -237,8 +238,23 @@ static void mask_times(int64_t begin, int64_t end, void *context)
     }
 }
 
+/* Takes the values of cu_seqlens into memory of the call, from 0 to T and never falling: what
+ * another thread writes there after the check does no harm.  False: out of memory. */
+static bool take_cuts(run *r)
+{
+    causal_conv1d_tensor *packed = &r->args.cu_seqlens;
+    int64_t last = 0;
+    if (!cc1d_present(packed)) return true;
+    if (!(r->cuts = malloc((size_t)packed->size[0] * sizeof *r->cuts))) return false;
+    for (int64_t i = 0; i < packed->size[0]; i++)
+        r->cuts[i] = last = min64(max64(cc1d_index(packed, i), last), r->args.x.size[2]);
+    packed->data = r->cuts, packed->dtype = CAUSAL_CONV1D_INT64, packed->stride[0] = 1;
+    return true;
+}
+
 static void end_run(run *r)
 {
+    free(r->cuts);
     free(r->tiling.list);
     free(r->masks);
     free(r->partials);
@@ -290,12 +306,10 @@ static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads
 {
     const causal_conv1d_tensor *const same_layout[] = {&r->args.x, &r->args.out};
     if (cc1d_is_empty(&r->args.x)) return true;
-    bool ok = begin_run(r, isa, same_layout, 2, forward_cutting, threads);
-    if (ok)
-        cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(r), run_tiles, r);
-    end_run(r);
+    if (!begin_run(r, isa, same_layout, 2, forward_cutting, threads)) return false;
+    cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(r), run_tiles, r);
     if (cc1d_present(&r->args.cu_seqlens)) cc1d_clear_padding(&r->args, &r->args.out, threads);
-    return ok && !r->failed;
+    return !r->failed;
 }
 
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
@@ -310,9 +324,11 @@ causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_f
                       .out = args->out,
                       .silu = args->silu,
                       .stream = stream}};
-    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    if (cc1d_present(&args->final_states)) cc1d_move_states(&r.args, &args->final_states, threads);
-    return CAUSAL_CONV1D_OK;
+    const bool ok = take_cuts(&r) && run_forward(&r, isa, threads);
+    if (ok && cc1d_present(&args->final_states))
+        cc1d_move_states(&r.args, &args->final_states, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
 static void update_tiles(int64_t begin, int64_t end, void *context)
@@ -355,16 +371,20 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
             return CAUSAL_CONV1D_OK;
         }
     }
-    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    cc1d_move_states(&r.args, &args->conv_state, threads);
-    return CAUSAL_CONV1D_OK;
+    const bool ok = run_forward(&r, isa, threads);
+    if (ok) cc1d_move_states(&r.args, &args->conv_state, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
-void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
-                            const causal_conv1d_threads *threads)
+causal_conv1d_status cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                            const causal_conv1d_threads *threads)
 {
-    cc1d_args none = {.x = args->x, .cu_seqlens = args->cu_seqlens};
-    cc1d_move_states(&none, &args->states, threads);
+    run r = {.args = {.x = args->x, .cu_seqlens = args->cu_seqlens}};
+    const bool ok = take_cuts(&r);
+    if (ok) cc1d_move_states(&r.args, &args->states, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
 typedef struct reduction {
@@ -421,10 +441,11 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
     const causal_conv1d_tensor *const same_layout[] = {&r.args.x, &r.args.dout, &r.args.dx};
     int64_t bytes = 0;
     /* dweight and dbias of nothing are 0, the sums of no part. */
-    bool ok = true, nothing = cc1d_is_empty(&args->x) && (!cc1d_present(&args->dinitial_states) ||
-                                                          cc1d_is_empty(&args->dinitial_states));
+    bool ok = take_cuts(&r),
+         nothing = cc1d_is_empty(&args->x) &&
+                   (!cc1d_present(&args->dinitial_states) || cc1d_is_empty(&args->dinitial_states));
     r.tiling.dim = args->x.size[1];
-    if (!nothing) ok = begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
+    if (!nothing) ok = ok && begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
     r.partial_bytes = (args->weight.size[1] + 1) * r.tiling.dim *
                       (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
     ok = ok && !__builtin_mul_overflow(r.partial_bytes, r.tiling.spans, &bytes) &&

@@ -138,7 +138,7 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
                                        const causal_conv1d_threads *threads);
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
                                      const causal_conv1d_threads *threads);
-void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
-                            const causal_conv1d_threads *threads);
+causal_conv1d_status cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                            const causal_conv1d_threads *threads);
 
 #endif

@@ -323,6 +323,73 @@ static void check_empty(int64_t batch, int64_t dim, int64_t seqlen, bool channel
     fill();
 }
 
+/* A thread that is lent writes wrong indices before it works, as another thread might at any time
+ * after the check. */
+typedef struct writer {
+    int32_t *indices;
+    int count, calls;
+} writer;
+
+static void write_and_run(void *user, int64_t begin, int64_t end, int64_t grain,
+                          causal_conv1d_body *body, void *context)
+{
+    writer *w = user;
+    (void)grain;
+    for (int i = 0; i < w->count; i++) w->indices[i] = INT32_MAX - i;
+    w->calls++;
+    body(begin, end, context);
+}
+
+/* No index leads out of a tensor, whatever is written to it during a call. */
+static void check_indices_that_change(void)
+{
+    enum { N = 16, D = 2048, T = 64, W = 4, L = 5 };
+    static float x[D * T], out[2][D * T], dw[D * W], weight[D * W], state[N * D * L],
+        final[N * D * 3];
+    static int32_t given[N + 1];
+    writer w = {given, N + 1, 0};
+    const causal_conv1d_threads threads = {write_and_run, &w};
+    for (int i = 0; i < D * T; i++) x[i] = (float)(i % 11) - 5;
+    for (int i = 0; i < D * W; i++) weight[i] = (float)(i % 5) - 2;
+    causal_conv1d_forward_args f = {.x = tensor(x, 3, 1, D, T),
+                                    .weight = tensor(weight, 2, D, W, 0),
+                                    .cu_seqlens = indices(given, 1, N + 1, 0),
+                                    .out = tensor(out[0], 3, 1, D, T),
+                                    .final_states = tensor(final, 3, N, D, W - 1)};
+    causal_conv1d_backward_args b = {.x = f.x,
+                                     .weight = f.weight,
+                                     .cu_seqlens = f.cu_seqlens,
+                                     .dout = f.x,
+                                     .dx = f.out,
+                                     .dweight = tensor(dw, 2, D, W, 0)};
+    causal_conv1d_varlen_states_args v = {f.x, f.cu_seqlens, f.final_states};
+    causal_conv1d_update_args u = {.x = tensor(x, 3, N, D, 1),
+                                   .conv_state = tensor(state, 3, N, D, L),
+                                   .weight = f.weight,
+                                   .conv_state_indices = indices(given, 1, N, 0),
+                                   .out = tensor(out[1], 3, N, D, 1)};
+    for (int lent = 0; lent < 2; lent++) { /* of packed calls the results stay what they were */
+        for (int i = 0; i <= N; i++) given[i] = i * T / N;
+        f.out.data = out[lent];
+        causal_conv1d_status status = causal_conv1d_forward(&f, lent ? &threads : NULL, NULL);
+        check(status == CAUSAL_CONV1D_OK, "forward: status %d", (int)status);
+    }
+    check(!memcmp(out[0], out[1], sizeof *out), "out of packed sequences, and cu_seqlens changed");
+    for (int i = 0; i <= N; i++) given[i] = i * T / N;
+    check(causal_conv1d_backward(&b, &threads, NULL) == CAUSAL_CONV1D_OK, "backward");
+    for (int i = 0; i <= N; i++) given[i] = i * T / N;
+    check(causal_conv1d_varlen_states(&v, &threads, NULL) == CAUSAL_CONV1D_OK, "varlen_states");
+    for (int length = W; length <= L; length++) { /* in one pass and in two */
+        for (int i = 0; i < N; i++) given[i] = N - 1 - i;
+        u.conv_state.size[2] = length;
+        check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "update");
+    }
+    for (int i = 0; i < N; i++) given[i] = -1 - i;
+    u.cache_seqlens = u.conv_state_indices, u.conv_state_indices = (causal_conv1d_tensor){0};
+    check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "update of a ring");
+    check(w.calls >= 6, "threads were lent %d times", w.calls);
+}
+
 int main(void)
 {
     fill();
@@ -337,5 +404,6 @@ int main(void)
         check_empty(twice ? 0 : BATCH, 0, SEQLEN, last, null);
         check_empty(BATCH, 0, 1, last, null);
     }
+    check_indices_that_change();
     return report();
 }

@@ -270,6 +270,8 @@ static void check_updates(void)
     REFUSED(update, a.conv_state_indices.size[0] = 3, BAD_SHAPE, "Size 3 of conv_state_indices");
     REFUSED(update, a.conv_state_indices.data = memory.packed, BAD_VALUE,
             "Expected conv_state_indices below 3, the size of conv_state, got 5 at 1");
+    REFUSED(update, a.conv_state_indices.data = memory.ids, BAD_VALUE,
+            "Expected conv_state_indices without one state twice, got a second 0 at 1");
     REFUSED(update, a.cache_seqlens = indices(memory.rows, 1, 1, 0), BAD_SHAPE,
             "Size 1 of cache_seqlens in dimension 0");
     REFUSED(update, a.cache_seqlens = tensor(memory.rows, 1, BATCH, 0, 0), BAD_DTYPE,
