@@ -67,10 +67,12 @@ enum { WIDE = 1 << 22 };
  * times more than it has.  The rest is the same for any width, with times per tap. */
 typedef struct cutting {
     int64_t columns, wide_times, any_columns, any_times, times_per_tap;
+    int64_t elements; /* rows of the batch are gathered until a tile has as many */
 } cutting;
 
-static const cutting forward_cutting = {1, 0, 64, CC1D_BLOCK, 0}, update_cutting = {8, 0, 0, 0, 0},
-                     backward_cutting = {1024, 256, 1024, 1024, 8};
+static const cutting forward_cutting = {1, 0, 64, CC1D_BLOCK, 0, TILE / 4},
+                     update_cutting = {8, 0, 0, 0, 0, 0},
+                     backward_cutting = {1024, 256, 1024, 1024, 8, 0};
 
 /* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
  * run fastest.  Packed sequences have their spans listed: a long one is cut by time, short ones
@@ -155,7 +157,11 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cu
         return true;
     }
     t->time_tiles = max64(1, ceil_div(t->seqlen, t->time_size));
-    if (t->time_tiles == 1 && !columns) t->batch_size = max64(1, cut.columns / max64(1, t->seqlen));
+    if (t->time_tiles == 1 && !columns) {
+        const int64_t times = max64(1, t->seqlen);
+        const int64_t row = max64(1, min64(t->dim_size, t->dim) * times);
+        t->batch_size = max64(max64(1, cut.columns / times), cut.elements / row);
+    }
     t->spans = ceil_div(t->batch, t->batch_size) * t->time_tiles;
     return true;
 }
@@ -267,6 +273,8 @@ static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *c
     cc1d_layout layout = common_layout(same_layout, n);
     const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
     r->kernels = choose(isa, layout, &r->args);
+    /* So wide that the bytes of its scratch memory would overflow. */
+    if (r->args.weight.size[1] > INT64_MAX / 1024) return false;
     if (!make_tiling(&r->tiling, &r->args, layout, cut, r->kernels.columns)) return false;
     if (!cc1d_present(seq_idx) || r->kernels.columns || r->args.weight.size[1] > CC1D_MAX_WIDTH)
         return true;
@@ -362,6 +370,7 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
                       .conv_state_indices = args->conv_state_indices,
                       .out = args->out,
                       .silu = args->silu}};
+    if (cc1d_is_empty(&args->x)) return CAUSAL_CONV1D_OK; /* no state moves */
     if (one_pass(&r.args)) {
         r.kernels = choose(isa, CC1D_DIM, &r.args);
         if (r.kernels.update) {

@@ -390,6 +390,67 @@ static void check_indices_that_change(void)
     check(w.calls >= 6, "threads were lent %d times", w.calls);
 }
 
+/* Counts what is lent in parts. */
+static void count_and_run(void *user, int64_t begin, int64_t end, int64_t grain,
+                          causal_conv1d_body *body, void *context)
+{
+    int64_t *parts = user;
+    (void)grain;
+    *parts += end - begin;
+    body(begin, end, context);
+}
+
+/* Work grows with the elements and not with the rows: none for none, and few tiles for few. */
+static void check_small_rows(void)
+{
+    enum { ROWS = 1 << 16 };
+    static float x[ROWS], out[ROWS], state[ROWS];
+    int64_t parts = 0;
+    const causal_conv1d_threads threads = {count_and_run, &parts};
+    float taps[2] = {0, 2};
+    const causal_conv1d_tensor weight = tensor(taps, 2, 1, 2, 0);
+    for (int i = 0; i < ROWS; i++) x[i] = (float)i;
+    causal_conv1d_forward_args f = {
+        .x = tensor(x, 3, ROWS, 1, 1), .weight = weight, .out = tensor(out, 3, ROWS, 1, 1)};
+    check(causal_conv1d_forward(&f, &threads, NULL) == CAUSAL_CONV1D_OK, "rows of one element");
+    check(out[1] == 2 && out[ROWS - 1] == 2 * (float)(ROWS - 1), "a value of a short row");
+    check(parts <= ROWS / 1024, "%lld tiles of %d elements", (long long)parts, ROWS);
+    parts = 0;
+    causal_conv1d_update_args u = {.x = tensor(x, 3, ROWS, 1, 0),
+                                   .conv_state = tensor(state, 3, ROWS, 1, 1),
+                                   .weight = weight,
+                                   .out = tensor(out, 3, ROWS, 1, 0)};
+    check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "an update of no time");
+    check(parts == 0, "%lld parts of no element", (long long)parts);
+}
+
+/* Sizes near 2^63, of tensors that have few elements or none. */
+static void check_huge_sizes(void)
+{
+    causal_conv1d_error error = {""};
+    float value = 1, result = 0, taps[4] = {0}, dtaps[4];
+    causal_conv1d_forward_args f = {.x = tensor(&value, 3, 1, 1, 1),
+                                    .weight = tensor(&value, 2, 1, 1, 0),
+                                    .out = tensor(&result, 3, 1, 1, 1)};
+    /* 520 bytes of scratch memory to a tap would be few beyond 2^64. */
+    f.weight.size[1] = (int64_t)(UINT64_MAX / 520 + 1), f.weight.stride[1] = 0;
+    causal_conv1d_status status = causal_conv1d_forward(&f, NULL, &error);
+    check(status == CAUSAL_CONV1D_OUT_OF_MEMORY, "a huge width: %d %s", (int)status, error.message);
+    for (int i = 0; i < 2; i++) {
+        const int64_t size[3] = {i ? 1 : 0, i ? 0 : 1, INT64_MAX - 8000};
+        f.weight = tensor(taps, 2, size[1], 4, 0);
+        f.x.size[0] = size[0], f.x.size[1] = size[1], f.x.size[2] = size[2];
+        f.out = f.x;
+        causal_conv1d_backward_args b = {.x = f.x,
+                                         .weight = f.weight,
+                                         .dout = f.x,
+                                         .dx = f.x,
+                                         .dweight = tensor(dtaps, 2, size[1], 4, 0)};
+        check(causal_conv1d_forward(&f, NULL, &error) == CAUSAL_CONV1D_OK, "%s", error.message);
+        check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_OK, "%s", error.message);
+    }
+}
+
 int main(void)
 {
     fill();
@@ -405,5 +466,7 @@ int main(void)
         check_empty(BATCH, 0, 1, last, null);
     }
     check_indices_that_change();
+    check_small_rows();
+    check_huge_sizes();
     return report();
 }
