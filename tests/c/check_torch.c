@@ -1,4 +1,11 @@
 /* Checks the operations with a PyTorch made here, whose functions fail when they are told to. */
+#ifndef _WIN32
+#define _DEFAULT_SOURCE /* mkdtemp, mkfifo, setenv */
+#define _DARWIN_C_SOURCE
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+
 #include "good.h"
 
 #include "../../src/core/libtorch.h"
@@ -39,6 +46,12 @@ static AOTITorchError get_dtype(AtenTensorHandle handle, int32_t *dtype)
 static AOTITorchError get_device(AtenTensorHandle handle, int32_t *device)
 {
     *device = (int32_t)view(handle)->device;
+    return 0;
+}
+
+static AOTITorchError get_index(AtenTensorHandle handle, int32_t *index)
+{
+    *index = view(handle)->device_index;
     return 0;
 }
 
@@ -105,6 +118,7 @@ static void make_torch(void)
     torch.aoti_torch_get_dim = get_dim;
     torch.aoti_torch_get_dtype = get_dtype;
     torch.aoti_torch_get_device_type = get_device;
+    torch.aoti_torch_get_device_index = get_index;
     torch.aoti_torch_get_data_ptr = get_data;
     torch.aoti_torch_empty_strided = empty;
     torch.aoti_torch_delete_tensor_object = release;
@@ -144,6 +158,70 @@ static void check_loops(const char *name, const StableIValue *arguments, int cou
     }
 }
 
+#ifndef _WIN32
+static char compiled[1 << 20]; /* the text of the last shader */
+
+static AOTITorchError compile(const char *text, AOTIMetalShaderLibraryHandle *library)
+{
+    snprintf(compiled, sizeof compiled, "%s", text);
+    *library = NULL;
+    return 1;
+}
+
+static AOTITorchError never_run(AOTIMetalKernelFunctionHandle function,
+                                void (*encode)(AOTIMetalKernelFunctionHandle, void *), void *user)
+{
+    (void)function, (void)encode, (void)user;
+    return 1;
+}
+
+static AOTITorchError storage_offset(AtenTensorHandle handle, int64_t *offset)
+{
+    (void)handle;
+    return *offset = 0;
+}
+
+/* A call on an Apple GPU while CAUSAL_CONV1D_METAL_PATH names this file; what it raises. */
+static const char *run_with_shader(const char *path)
+{
+    causal_conv1d_tensor x = of_x(memory.x), weight = tensor(memory.weight, 2, DIM, WIDTH, 0);
+    x.device = weight.device = CAUSAL_CONV1D_MPS;
+    setenv("CAUSAL_CONV1D_METAL_PATH", path, 1);
+    run("forward_plain", (StableIValue[]){handle_of(&x), handle_of(&weight), 0, false}, 4, 0);
+    unsetenv("CAUSAL_CONV1D_METAL_PATH");
+    return raised;
+}
+
+/* Whatever the variable names, a call ends, and says why. */
+static void check_shader_file(void)
+{
+    char folder[] = "/tmp/causal_conv1d_XXXXXX", path[64], expected[256];
+    torch.aoti_torch_mps_create_shader_library = compile;
+    torch.aoti_torch_mps_run_command_block = never_run;
+    torch.aoti_torch_get_storage_offset = storage_offset;
+    if (!mkdtemp(folder)) abort();
+    alarm(60); /* what waits for ever ends the test */
+
+    snprintf(expected, sizeof expected,
+             "CAUSAL_CONV1D_METAL_PATH: could not read %s: it is no regular file", folder);
+    check(strstr(run_with_shader(folder), expected), "a folder: \"%s\"", raised);
+    snprintf(path, sizeof path, "%s/fifo", folder);
+    if (mkfifo(path, 0600)) abort();
+    check(strstr(run_with_shader(path), "fifo: it is no regular file"), "a FIFO: \"%s\"", raised);
+    remove(path);
+    check(strstr(run_with_shader(path), "fifo: No such file"), "no file: \"%s\"", raised);
+    check(!compiled[0], "a shader that cannot be read was compiled");
+
+    snprintf(path, sizeof path, "%s/\u00fc \u6ce2.metal", folder);
+    FILE *file = fopen(path, "wb");
+    if (!file || fputs("kernel of mine", file) < 0 || fclose(file)) abort();
+    check(strstr(run_with_shader(path), "does not compile"), "a file: \"%s\"", raised);
+    check(strstr(compiled, "kernel of mine"), "the text of a file whose name is not ASCII");
+    remove(path), rmdir(folder);
+    alarm(0);
+}
+#endif
+
 int main(void)
 {
     /* Enough channels for several tiles in every operation, and times for several of states. */
@@ -165,5 +243,8 @@ int main(void)
                 (StableIValue[]){handle_of(&step), handle_of(&states), handle_of(&taps), 0, true},
                 5);
     check_loops("varlen_states", (StableIValue[]){handle_of(&flat), handle_of(&starts), W}, 3);
+#ifndef _WIN32
+    check_shader_file();
+#endif
     return report();
 }
