@@ -9,7 +9,7 @@
  * float64 x accumulates in float64, every other dtype in float32; a result is rounded once, to
  * nearest even.  The same input gives the same bits, whatever the number of threads.
  *
- * All functions are thread-safe and take up to 150 KB of stack.  Nothing is written unless every
+ * All functions are thread-safe and take up to 64 KB of stack.  Nothing is written unless every
  * argument is good. */
 #ifndef CAUSAL_CONV1D_H
 #define CAUSAL_CONV1D_H

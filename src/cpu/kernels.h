@@ -18,8 +18,8 @@
 #define CC1D_MAX_WIDTH 8
 _Static_assert(CC1D_MAX_WIDTH <= 8, "cc1d_args.masks has a byte of tap bits per time");
 
-/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack, 140 KB. */
-#define CC1D_DIM_TILE 1024
+/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack (check_stack). */
+#define CC1D_DIM_TILE 384
 
 /* The tensors of any call, those it lacks absent, as the public structs describe them. */
 typedef struct cc1d_args {
