@@ -12,7 +12,7 @@
 #ifndef _WIN32
 /* Of the 64 KB that the header states 2 are for what comes before: the arguments and their checks.
  */
-enum { STACK = 1 << 20, MOST = 62 << 10, PAINT = 0xa5 };
+enum { STACK = 1 << 18, MOST = 62 << 10, PAINT = 0xa5 };
 
 static _Alignas(1 << 16) unsigned char stack[STACK];
 
@@ -59,32 +59,29 @@ static void measure(measured m, const char *name, causal_conv1d_dtype dtype, int
 #endif
 }
 
-/* (1, D, T), channels-last or not; every time is the same memory, which kernels do not mind. */
+/* (1, D, T), channels-last or not. */
 static causal_conv1d_tensor view(void *data, causal_conv1d_dtype dtype, int64_t dim, int64_t times,
                                  bool last)
 {
     causal_conv1d_tensor t = tensor(data, 3, 1, dim, times);
     t.dtype = dtype;
-    if (last) t.stride[1] = 1, t.stride[2] = 0;
+    if (last) t.stride[1] = 1, t.stride[2] = dim;
     return t;
 }
 
 static void check_width(const cc1d_isa *isa, causal_conv1d_dtype dtype, int64_t width, bool last)
 {
-    /* So many elements channels-last that tiles have the most channels. */
-    enum { D = 1024, T = 4096, FEW = 300 };
-    static double x[D * FEW], y[D * FEW], z[D * FEW], weight[D * 16], dweight[D * 16],
-        state[D * 16];
-    const bool wide = last && isa->features; /* the scalar code has no tile on its stack */
-    const int64_t times = wide ? T : FEW;
-    causal_conv1d_forward_args f = {.x = view(x, dtype, D, times, last),
+    /* A kernel has the same frame for any tile. */
+    enum { D = 300, T = 80 };
+    static double x[D * T], y[D * T], z[D * T], weight[D * 16], dweight[D * 16], state[D * 16];
+    causal_conv1d_forward_args f = {.x = view(x, dtype, D, T, last),
                                     .weight = tensor(weight, 2, D, width, 0),
-                                    .out = view(y, dtype, D, times, last),
+                                    .out = view(y, dtype, D, T, last),
                                     .silu = true};
     causal_conv1d_backward_args b = {.x = f.x,
                                      .weight = f.weight,
                                      .dout = f.out,
-                                     .dx = view(z, dtype, D, times, last),
+                                     .dx = view(z, dtype, D, T, last),
                                      .dweight = tensor(dweight, 2, D, width, 0),
                                      .silu = true};
     causal_conv1d_update_args u = {.x = view(x, dtype, D, 1, last),
