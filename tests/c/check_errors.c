@@ -305,6 +305,19 @@ static void check_no_args(void)
     }
 }
 
+/* Arguments of a version that has other fields are not read. */
+static void check_struct_sizes(void)
+{
+    REFUSED_BOTH(a.struct_size = sizeof a + 8, BAD_VALUE,
+                 "Expected args with a struct_size of 0 or");
+    REFUSED(update, a.struct_size = 1, BAD_VALUE, "as version " CAUSAL_CONV1D_VERSION " has them");
+    REFUSED(varlen_states, a.struct_size = UINT32_MAX, BAD_VALUE, "got 4294967295");
+    causal_conv1d_forward_args f = good_forward();
+    f.struct_size = sizeof f;
+    check(causal_conv1d_forward(&f, NULL, NULL) == CAUSAL_CONV1D_OK, "the struct_size of today");
+    fill();
+}
+
 /* Sanitizers would rather abort than let malloc fail. */
 const char *__asan_default_options(void);
 const char *__tsan_default_options(void);
@@ -330,5 +343,6 @@ int main(void)
     check_sequences();
     check_updates();
     check_no_args();
+    check_struct_sizes();
     return report();
 }
