@@ -362,7 +362,8 @@ static void check_indices_that_change(void)
                                      .dout = f.x,
                                      .dx = f.out,
                                      .dweight = tensor(dw, 2, D, W, 0)};
-    causal_conv1d_varlen_states_args v = {f.x, f.cu_seqlens, f.final_states};
+    causal_conv1d_varlen_states_args v = {
+        .x = f.x, .cu_seqlens = f.cu_seqlens, .states = f.final_states};
     causal_conv1d_update_args u = {.x = tensor(x, 3, N, D, 1),
                                    .conv_state = tensor(state, 3, N, D, L),
                                    .weight = f.weight,
