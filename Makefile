@@ -6,7 +6,7 @@ BUILD ?= build
 BIN := $(VENV)/bin
 # src/gpu/source.c is made from the shader, and not tracked.
 SOURCES := $(sort $(wildcard src/*.[ch] src/*/*.[ch] include/*.h) src/gpu/source.c) CMakeLists.txt pyproject.toml
-C_TESTS := check_cache check_dtype check_edges check_errors check_features check_kernels check_overlap check_plans check_sequences
+C_TESTS := check_cache check_dtype check_edges check_errors check_features check_kernels check_overlap check_plans check_sequences check_stack check_torch
 # Fewer cases under the sanitizers and the emulator, which are 5 to 15 times slower.
 SANITIZED_CASES ?= 300
 # Cases that the differential test draws where each may compile a shader.

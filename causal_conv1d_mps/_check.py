@@ -365,12 +365,19 @@ def cuts(cu_seqlens: Tensor, total: int) -> None:
 
 def rows(conv_state_indices: Tensor | None, conv_state: Tensor) -> None:
     """The values of conv_state_indices."""
+    seen: set[int] = set()
     for b, index in enumerate(_values(conv_state_indices)):
         _require(
             index < conv_state.shape[0],
             "Expected conv_state_indices below {}, the size of conv_state, got {} at {}",
             conv_state.shape[0], index, b,
         )  # fmt: skip
+        _require(
+            index < 0 or index not in seen or conv_state.numel() == 0,
+            "Expected conv_state_indices without one state twice, got a second {} at {}",
+            index, b,
+        )  # fmt: skip
+        seen.add(index)
 
 
 def _bytes(t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@
  * float64 x accumulates in float64, every other dtype in float32; a result is rounded once, to
  * nearest even.  The same input gives the same bits, whatever the number of threads.
  *
- * All functions are thread-safe and take up to 150 KB of stack.  Nothing is written unless every
+ * All functions are thread-safe and take up to 64 KB of stack.  Nothing is written unless every
  * argument is good. */
 #ifndef CAUSAL_CONV1D_H
 #define CAUSAL_CONV1D_H
@@ -22,6 +22,10 @@
 #define CAUSAL_CONV1D_VERSION_MINOR 1
 #define CAUSAL_CONV1D_VERSION_PATCH 0
 #define CAUSAL_CONV1D_VERSION "0.1.0"
+/* One number, for #if and to compare: 0.1.0 is 100. */
+#define CAUSAL_CONV1D_VERSION_NUMBER                                           \
+    (CAUSAL_CONV1D_VERSION_MAJOR * 10000 + CAUSAL_CONV1D_VERSION_MINOR * 100 + \
+     CAUSAL_CONV1D_VERSION_PATCH)
 
 #if defined(_WIN32) && defined(CAUSAL_CONV1D_BUILD)
 #define CAUSAL_CONV1D_API __declspec(dllexport)
@@ -84,7 +88,11 @@ typedef struct causal_conv1d_tensor {
     void *handle; /* PyTorch's AtenTensorHandle of it, which a GPU needs; else NULL */
 } causal_conv1d_tensor;
 
-/* B batch, D channels, T time, W width.  weight and bias may have any of the four floating-point
+/* The arguments of a call: what an initialiser leaves out is absent.  struct_size is the sizeof of
+ * the struct as the caller was compiled, so that later versions can add fields behind it; 0 stands
+ * for that of version 0.1.
+ *
+ * B batch, D channels, T time, W width.  weight and bias may have any of the four floating-point
  * dtypes, independent of each other and of x; states have x's dtype, indices are int32 or int64.
  *
  * seq_idx: a tap counts only where its id equals the id at t; columns before t = 0 carry the id at
@@ -106,6 +114,7 @@ typedef struct causal_conv1d_forward_args {
     causal_conv1d_tensor final_states;   /* (B,D,W-1), written; absent if not wanted; may be the
                                             same memory as initial_states */
     bool silu;
+    uint32_t struct_size; /* see above */
 } causal_conv1d_forward_args;
 
 /* Inputs as in the forward call, whose output is not needed: SiLU's derivative is recomputed. */
@@ -123,6 +132,7 @@ typedef struct causal_conv1d_backward_args {
     causal_conv1d_tensor dbias;           /* (D), any dtype, written; absent if not wanted */
     causal_conv1d_tensor dinitial_states; /* (B,D,W-1), x's dtype, written; absent if not wanted */
     bool silu;
+    uint32_t struct_size; /* see above */
 } causal_conv1d_backward_args;
 
 /* One step of decoding: out as if the convolution had run on the state followed by x, which then
@@ -132,7 +142,7 @@ typedef struct causal_conv1d_backward_args {
  * cache_seqlens: the state is a ring: position p is column p mod L, x goes to positions
  * cache_seqlens[b] and on, and its history lies before them.
  * conv_state_indices: row b uses conv_state[conv_state_indices[b]]; a negative index means padding:
- * out is 0, no state is touched.  No two rows may share one. */
+ * out is 0, no state is touched.  No two rows may share one: an error on a CPU. */
 typedef struct causal_conv1d_update_args {
     causal_conv1d_tensor x;                  /* (B,D,T) */
     causal_conv1d_tensor conv_state;         /* (P,D,L), x's dtype, updated */
@@ -142,6 +152,7 @@ typedef struct causal_conv1d_update_args {
     causal_conv1d_tensor conv_state_indices; /* (B) or absent */
     causal_conv1d_tensor out;                /* (B,D,T), x's dtype, written */
     bool silu;
+    uint32_t struct_size; /* see above */
 } causal_conv1d_update_args;
 
 /* The last L columns of every packed sequence, 0 where it is shorter: states for later updates. */
@@ -149,6 +160,7 @@ typedef struct causal_conv1d_varlen_states_args {
     causal_conv1d_tensor x;          /* (1,D,T) */
     causal_conv1d_tensor cu_seqlens; /* (N+1) */
     causal_conv1d_tensor states;     /* (N,D,L), x's dtype, written */
+    uint32_t struct_size;            /* see above */
 } causal_conv1d_varlen_states_args;
 
 /* Threads that the caller lends: for_range calls body over parts of [begin, end) that together
@@ -186,8 +198,10 @@ causal_conv1d_varlen_states(const causal_conv1d_varlen_states_args *args,
 /* One line on what a status means, for every value of the enum. */
 CAUSAL_CONV1D_API const char *causal_conv1d_status_message(causal_conv1d_status status);
 
-/* CAUSAL_CONV1D_VERSION of the library that is loaded. */
+/* CAUSAL_CONV1D_VERSION and CAUSAL_CONV1D_VERSION_NUMBER of the library that is loaded.  One whose
+ * number / 100 is another may have another binary interface. */
 CAUSAL_CONV1D_API const char *causal_conv1d_version(void);
+CAUSAL_CONV1D_API int32_t causal_conv1d_version_number(void);
 
 /* The CPU kernels in use: "scalar", "avx2", "avx512", "neon" or "neon_bf16".  The environment
  * variable CAUSAL_CONV1D_HIDE, read once, hides CPU features by name, separated by commas: avx2 fma

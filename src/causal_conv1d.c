@@ -17,10 +17,19 @@ static causal_conv1d_status done(causal_conv1d_status status, causal_conv1d_erro
     return cc1d_fail(error, status, "%s", causal_conv1d_status_message(status));
 }
 
-static causal_conv1d_status no_args(causal_conv1d_error *error)
+static causal_conv1d_status check_args(const void *args, const uint32_t *size, size_t known,
+                                       causal_conv1d_error *error)
 {
-    return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY, "Expected args, got NULL");
+    if (!args) return cc1d_fail(error, CAUSAL_CONV1D_BAD_MEMORY, "Expected args, got NULL");
+    if (*size == 0 || *size == known) return CAUSAL_CONV1D_OK;
+    return cc1d_fail(error, CAUSAL_CONV1D_BAD_VALUE,
+                     "Expected args with a struct_size of 0 or %u, as version %s has them, got %u",
+                     (unsigned)known, CAUSAL_CONV1D_VERSION, (unsigned)*size);
 }
+
+/* Whether arguments are there, and laid out as this version knows them. */
+#define CHECK_ARGS(args, error) \
+    check_args(args, (args) ? &(args)->struct_size : NULL, sizeof *(args), error)
 
 /* The GPU of checked arguments, or NULL for the CPU. */
 static const cc1d_gpu *gpu_of(const causal_conv1d_tensor *x)
@@ -76,7 +85,8 @@ causal_conv1d_status causal_conv1d_forward(const causal_conv1d_forward_args *arg
                                            causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = args ? cc1d_check_forward(args, error) : no_args(error);
+    causal_conv1d_status status = CHECK_ARGS(args, error);
+    if (status == CAUSAL_CONV1D_OK) status = cc1d_check_forward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_forward_args a = *args;
     return cc1d_forward(&a, false, &lent, error);
@@ -107,7 +117,8 @@ causal_conv1d_status causal_conv1d_backward(const causal_conv1d_backward_args *a
                                             causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = args ? cc1d_check_backward(args, error) : no_args(error);
+    causal_conv1d_status status = CHECK_ARGS(args, error);
+    if (status == CAUSAL_CONV1D_OK) status = cc1d_check_backward(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_backward_args a = *args;
     return cc1d_backward(&a, &lent, error);
@@ -133,7 +144,8 @@ causal_conv1d_status causal_conv1d_update(const causal_conv1d_update_args *args,
                                           causal_conv1d_error *error)
 {
     const cc1d_lent lent = {threads, &cc1d_torch_workspace};
-    causal_conv1d_status status = args ? cc1d_check_update(args, error) : no_args(error);
+    causal_conv1d_status status = CHECK_ARGS(args, error);
+    if (status == CAUSAL_CONV1D_OK) status = cc1d_check_update(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_update_args a = *args;
     return cc1d_update(&a, &lent, error);
@@ -143,7 +155,8 @@ causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_stat
                                                  const causal_conv1d_threads *threads,
                                                  causal_conv1d_error *error)
 {
-    causal_conv1d_status status = args ? cc1d_check_varlen_states(args, error) : no_args(error);
+    causal_conv1d_status status = CHECK_ARGS(args, error);
+    if (status == CAUSAL_CONV1D_OK) status = cc1d_check_varlen_states(args, error);
     if (status != CAUSAL_CONV1D_OK) return status;
     causal_conv1d_varlen_states_args a = *args;
     const cc1d_gpu *gpu = gpu_of(&a.x);
@@ -151,8 +164,7 @@ causal_conv1d_status causal_conv1d_varlen_states(const causal_conv1d_varlen_stat
     normalise(&a.cu_seqlens);
     normalise(&a.states);
     if (gpu) return cc1d_gpu_varlen_states(gpu, &a, error);
-    cc1d_cpu_varlen_states(&a, threads);
-    return CAUSAL_CONV1D_OK;
+    return done(cc1d_cpu_varlen_states(&a, threads), error);
 }
 
 const char *causal_conv1d_status_message(causal_conv1d_status status)
@@ -175,6 +187,11 @@ const char *causal_conv1d_status_message(causal_conv1d_status status)
 const char *causal_conv1d_version(void)
 {
     return CAUSAL_CONV1D_VERSION;
+}
+
+int32_t causal_conv1d_version_number(void)
+{
+    return CAUSAL_CONV1D_VERSION_NUMBER;
 }
 
 const char *causal_conv1d_isa(void)

@@ -1,6 +1,7 @@
 """Environment variables: what a user sets is never ignored in silence."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -24,6 +25,20 @@ IMPORT = [sys.executable, "-c", "import causal_conv1d_mps"]
 def test_an_import_fails_and_plain_pytorch_does_not_serve(name, value, error):
     run = subprocess.run(IMPORT, env={**os.environ, name: value}, text=True, capture_output=True)
     assert run.returncode == 1 and f"{error}: {name}: {value} " in run.stderr.splitlines()[-1]
+
+
+def test_a_second_copy_in_the_process(tmp_path):
+    first = tmp_path / Path(_library.library._name).name
+    shutil.copy(_library.library._name, first)
+    load = f"""import ctypes, torch
+assert ctypes.CDLL({str(first)!r}).causal_conv1d_torch_register(None) == 0
+import causal_conv1d_mps"""
+    environment = {**os.environ, "CAUSAL_CONV1D_LIBRARY": _library.library._name}
+    run = subprocess.run(
+        [sys.executable, "-c", load], env=environment, text=True, capture_output=True
+    )
+    expected = "ImportError: another copy of the library has registered causal_conv1d_mps"
+    assert run.returncode == 1 and expected in run.stderr, run.stderr
 
 
 def test_a_library_that_cannot_be_loaded(monkeypatch, tmp_path):

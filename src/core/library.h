@@ -11,21 +11,43 @@
 #include <dlfcn.h>
 #endif
 
+#ifdef _WIN32
+/* A path of UTF-8, as Python writes it, in the characters of Windows, whose loader wants
+ * backslashes; false if it is too long. */
+typedef struct cc1d_wide {
+    wchar_t text[1024];
+} cc1d_wide;
+
+static inline bool cc1d_widen(const char *path, cc1d_wide *wide)
+{
+    const int n = MultiByteToWideChar(CP_UTF8, 0, path, -1, wide->text, 1024);
+    for (int i = 0; i < n; i++)
+        if (wide->text[i] == L'/') wide->text[i] = L'\\';
+    return n > 0;
+}
+#endif
+
 /* A library that this process has loaded, or NULL. */
 static inline void *cc1d_loaded_library(const char *path)
 {
 #ifdef _WIN32
-    return (void *)GetModuleHandleA(path);
+    cc1d_wide wide;
+    return cc1d_widen(path, &wide) ? (void *)GetModuleHandleW(wide.text) : NULL;
 #else
     return dlopen(path, RTLD_LAZY | RTLD_NOLOAD);
 #endif
 }
 
-/* A library, loaded if need be, or NULL. */
+/* A library, loaded if need be, or NULL.  On Windows a bare name is looked for where the program
+ * lies, in the system's folder and in those that the process has added, and not in the current
+ * folder or PATH, where anyone may put one; what a library with a path needs, beside it too. */
 static inline void *cc1d_load_library(const char *path)
 {
 #ifdef _WIN32
-    return (void *)LoadLibraryA(path);
+    cc1d_wide wide;
+    const DWORD beside = strpbrk(path, "/\\") ? LOAD_LIBRARY_SEARCH_DLL_LOAD_DIR : 0;
+    if (!cc1d_widen(path, &wide)) return NULL;
+    return (void *)LoadLibraryExW(wide.text, NULL, LOAD_LIBRARY_SEARCH_DEFAULT_DIRS | beside);
 #else
     return dlopen(path, RTLD_LAZY | RTLD_LOCAL);
 #endif

@@ -72,6 +72,13 @@ const char *cc1d_torch_open(const char *path)
     return NULL;
 }
 
+const char *cc1d_torch_reason(void)
+{
+    if (torch.torch_exception_get_what_without_backtrace)
+        return torch.torch_exception_get_what_without_backtrace();
+    return "what PyTorch printed says why";
+}
+
 /* Those of `names` whose function `kind`_name() of PyTorch gives this number. */
 static const char *name_of(int32_t number, const char *kind, const char *const *names, size_t count)
 {

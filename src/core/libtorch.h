@@ -96,6 +96,9 @@ extern cc1d_torch_functions cc1d_torch;
 const char *cc1d_torch_dtype_name(AtenTensorHandle tensor);
 const char *cc1d_torch_device_name(AtenTensorHandle tensor);
 
+/* Why the last of PyTorch's functions failed. */
+const char *cc1d_torch_reason(void);
+
 /* Fills cc1d_torch; path is where libtorch_cpu lies, or NULL to look under its usual name.  NULL,
  * or what was wrong. */
 const char *cc1d_torch_open(const char *path);

@@ -67,10 +67,12 @@ enum { WIDE = 1 << 22 };
  * times more than it has.  The rest is the same for any width, with times per tap. */
 typedef struct cutting {
     int64_t columns, wide_times, any_columns, any_times, times_per_tap;
+    int64_t elements; /* rows of the batch are gathered until a tile has as many */
 } cutting;
 
-static const cutting forward_cutting = {1, 0, 64, CC1D_BLOCK, 0}, update_cutting = {8, 0, 0, 0, 0},
-                     backward_cutting = {1024, 256, 1024, 1024, 8};
+static const cutting forward_cutting = {1, 0, 64, CC1D_BLOCK, 0, TILE / 4},
+                     update_cutting = {8, 0, 0, 0, 0, 0},
+                     backward_cutting = {1024, 256, 1024, 1024, 8, 0};
 
 /* The tiles of a call: `spans` ranges of sequences and times, times dim_tiles of channels, which
  * run fastest.  Packed sequences have their spans listed: a long one is cut by time, short ones
@@ -155,7 +157,11 @@ static bool make_tiling(tiling *t, const cc1d_args *args, cc1d_layout layout, cu
         return true;
     }
     t->time_tiles = max64(1, ceil_div(t->seqlen, t->time_size));
-    if (t->time_tiles == 1 && !columns) t->batch_size = max64(1, cut.columns / max64(1, t->seqlen));
+    if (t->time_tiles == 1 && !columns) {
+        const int64_t times = max64(1, t->seqlen);
+        const int64_t row = max64(1, min64(t->dim_size, t->dim) * times);
+        t->batch_size = max64(max64(1, cut.columns / times), cut.elements / row);
+    }
     t->spans = ceil_div(t->batch, t->batch_size) * t->time_tiles;
     return true;
 }
@@ -202,6 +208,7 @@ typedef struct run {
     cc1d_args args;
     cc1d_kernels kernels;
     tiling tiling;
+    int64_t *cuts; /* the values of cu_seqlens */
     uint8_t *masks;
     char *partials; /* of the backward: [span][W + 1][D] */
     int64_t partial_bytes;
@@ -237,8 +244,23 @@ static void mask_times(int64_t begin, int64_t end, void *context)
     }
 }
 
+/* Takes the values of cu_seqlens into memory of the call, from 0 to T and never falling: what
+ * another thread writes there after the check does no harm.  False: out of memory. */
+static bool take_cuts(run *r)
+{
+    causal_conv1d_tensor *packed = &r->args.cu_seqlens;
+    int64_t last = 0;
+    if (!cc1d_present(packed)) return true;
+    if (!(r->cuts = malloc((size_t)packed->size[0] * sizeof *r->cuts))) return false;
+    for (int64_t i = 0; i < packed->size[0]; i++)
+        r->cuts[i] = last = min64(max64(cc1d_index(packed, i), last), r->args.x.size[2]);
+    packed->data = r->cuts, packed->dtype = CAUSAL_CONV1D_INT64, packed->stride[0] = 1;
+    return true;
+}
+
 static void end_run(run *r)
 {
+    free(r->cuts);
     free(r->tiling.list);
     free(r->masks);
     free(r->partials);
@@ -251,6 +273,8 @@ static bool begin_run(run *r, const cc1d_isa *isa, const causal_conv1d_tensor *c
     cc1d_layout layout = common_layout(same_layout, n);
     const causal_conv1d_tensor *seq_idx = &r->args.seq_idx;
     r->kernels = choose(isa, layout, &r->args);
+    /* So wide that the bytes of its scratch memory would overflow. */
+    if (r->args.weight.size[1] > INT64_MAX / 1024) return false;
     if (!make_tiling(&r->tiling, &r->args, layout, cut, r->kernels.columns)) return false;
     if (!cc1d_present(seq_idx) || r->kernels.columns || r->args.weight.size[1] > CC1D_MAX_WIDTH)
         return true;
@@ -290,12 +314,10 @@ static bool run_forward(run *r, const cc1d_isa *isa, const causal_conv1d_threads
 {
     const causal_conv1d_tensor *const same_layout[] = {&r->args.x, &r->args.out};
     if (cc1d_is_empty(&r->args.x)) return true;
-    bool ok = begin_run(r, isa, same_layout, 2, forward_cutting, threads);
-    if (ok)
-        cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(r), run_tiles, r);
-    end_run(r);
+    if (!begin_run(r, isa, same_layout, 2, forward_cutting, threads)) return false;
+    cc1d_for_range(threads, r->tiling.spans * r->tiling.dim_tiles, tile_grain(r), run_tiles, r);
     if (cc1d_present(&r->args.cu_seqlens)) cc1d_clear_padding(&r->args, &r->args.out, threads);
-    return ok && !r->failed;
+    return !r->failed;
 }
 
 causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_forward_args *args,
@@ -310,9 +332,11 @@ causal_conv1d_status cc1d_cpu_forward(const cc1d_isa *isa, const causal_conv1d_f
                       .out = args->out,
                       .silu = args->silu,
                       .stream = stream}};
-    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    if (cc1d_present(&args->final_states)) cc1d_move_states(&r.args, &args->final_states, threads);
-    return CAUSAL_CONV1D_OK;
+    const bool ok = take_cuts(&r) && run_forward(&r, isa, threads);
+    if (ok && cc1d_present(&args->final_states))
+        cc1d_move_states(&r.args, &args->final_states, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
 static void update_tiles(int64_t begin, int64_t end, void *context)
@@ -347,6 +371,7 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
                       .conv_state_indices = args->conv_state_indices,
                       .out = args->out,
                       .silu = args->silu}};
+    if (cc1d_is_empty(&args->x)) return CAUSAL_CONV1D_OK; /* no state moves */
     if (one_pass(&r.args)) {
         r.kernels = choose(isa, CC1D_DIM, &r.args);
         if (r.kernels.update) {
@@ -356,16 +381,20 @@ causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_up
             return CAUSAL_CONV1D_OK;
         }
     }
-    if (!run_forward(&r, isa, threads)) return CAUSAL_CONV1D_OUT_OF_MEMORY;
-    cc1d_move_states(&r.args, &args->conv_state, threads);
-    return CAUSAL_CONV1D_OK;
+    const bool ok = run_forward(&r, isa, threads);
+    if (ok) cc1d_move_states(&r.args, &args->conv_state, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
-void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
-                            const causal_conv1d_threads *threads)
+causal_conv1d_status cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                            const causal_conv1d_threads *threads)
 {
-    cc1d_args none = {.x = args->x, .cu_seqlens = args->cu_seqlens};
-    cc1d_move_states(&none, &args->states, threads);
+    run r = {.args = {.x = args->x, .cu_seqlens = args->cu_seqlens}};
+    const bool ok = take_cuts(&r);
+    if (ok) cc1d_move_states(&r.args, &args->states, threads);
+    end_run(&r);
+    return ok ? CAUSAL_CONV1D_OK : CAUSAL_CONV1D_OUT_OF_MEMORY;
 }
 
 typedef struct reduction {
@@ -422,10 +451,11 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
     const causal_conv1d_tensor *const same_layout[] = {&r.args.x, &r.args.dout, &r.args.dx};
     int64_t bytes = 0;
     /* dweight and dbias of nothing are 0, the sums of no part. */
-    bool ok = true, nothing = cc1d_is_empty(&args->x) && (!cc1d_present(&args->dinitial_states) ||
-                                                          cc1d_is_empty(&args->dinitial_states));
+    bool ok = take_cuts(&r),
+         nothing = cc1d_is_empty(&args->x) &&
+                   (!cc1d_present(&args->dinitial_states) || cc1d_is_empty(&args->dinitial_states));
     r.tiling.dim = args->x.size[1];
-    if (!nothing) ok = begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
+    if (!nothing) ok = ok && begin_run(&r, isa, same_layout, 3, backward_cutting, threads);
     r.partial_bytes = (args->weight.size[1] + 1) * r.tiling.dim *
                       (args->x.dtype == CAUSAL_CONV1D_FLOAT64 ? 8 : 4);
     ok = ok && !__builtin_mul_overflow(r.partial_bytes, r.tiling.spans, &bytes) &&

@@ -18,8 +18,8 @@
 #define CC1D_MAX_WIDTH 8
 _Static_assert(CC1D_MAX_WIDTH <= 8, "cc1d_args.masks has a byte of tap bits per time");
 
-/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack, 140 KB. */
-#define CC1D_DIM_TILE 1024
+/* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack (check_stack). */
+#define CC1D_DIM_TILE 384
 
 /* The tensors of any call, those it lacks absent, as the public structs describe them. */
 typedef struct cc1d_args {
@@ -138,7 +138,7 @@ causal_conv1d_status cc1d_cpu_backward(const cc1d_isa *isa, const causal_conv1d_
                                        const causal_conv1d_threads *threads);
 causal_conv1d_status cc1d_cpu_update(const cc1d_isa *isa, const causal_conv1d_update_args *args,
                                      const causal_conv1d_threads *threads);
-void cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
-                            const causal_conv1d_threads *threads);
+causal_conv1d_status cc1d_cpu_varlen_states(const causal_conv1d_varlen_states_args *args,
+                                            const causal_conv1d_threads *threads);
 
 #endif

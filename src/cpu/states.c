@@ -26,6 +26,8 @@ cc1d_sequence cc1d_sequence_at(const cc1d_args *args, int64_t n)
     }
     if (args->conv_state_indices.dtype) {
         s.state = cc1d_index(&args->conv_state_indices, n);
+        /* Too large only if another thread has written there after the check: padding, too. */
+        if (s.state >= args->states.size[0]) s.state = -1;
         if (s.state < 0) s.length = 0;
     }
     if (args->cache_seqlens.dtype)

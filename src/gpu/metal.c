@@ -1,8 +1,16 @@
 /* Runs the launches of a call on an Apple GPU, through PyTorch's C interface to Metal. */
+#define _DEFAULT_SOURCE /* S_ISREG, fdopen */
+#define _DARWIN_C_SOURCE
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifndef _WIN32
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
 
 #include "../core/error.h"
 #include "../core/libtorch.h"
@@ -22,29 +30,41 @@ typedef struct compiled {
 static compiled *all;
 static cc1d_lock lock = CC1D_LOCK_INIT;
 
-/* Why the last of PyTorch's functions failed. */
-static const char *reason(void)
+/* Opens a regular file; NULL, and why not.  O_NONBLOCK: a FIFO would wait for a writer. */
+static FILE *open_file(const char *path, const char **why)
 {
-    if (torch.torch_exception_get_what_without_backtrace)
-        return torch.torch_exception_get_what_without_backtrace();
-    return "what PyTorch printed says why";
+#ifdef _WIN32
+    FILE *file = fopen(path, "rb");
+#else
+    struct stat found;
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    const bool other = fd >= 0 && !fstat(fd, &found) && !S_ISREG(found.st_mode);
+    FILE *file = fd < 0 || other ? NULL : fdopen(fd, "rb");
+    if (fd >= 0 && !file) close(fd);
+    if (other) *why = "it is no regular file";
+    if (other) return NULL;
+#endif
+    if (!file) *why = strerror(errno);
+    return file;
 }
 
-/* The text of a file, or NULL with errno set. */
-static char *read_file(const char *path)
+/* The text of a file, or NULL and why it cannot be had. */
+static char *read_file(const char *path, const char **why)
 {
-    FILE *file = fopen(path, "rb");
+    FILE *file = open_file(path, why);
     char *text = NULL;
     long size = -1;
-    if (file && !fseek(file, 0, SEEK_END)) size = ftell(file);
-    if (size >= 0) text = malloc((size_t)size + 1);
+    if (!file) return NULL;
+    *why = "its size cannot be had";
+    if (!fseek(file, 0, SEEK_END)) size = ftell(file);
+    if (size >= 0 && !(text = malloc((size_t)size + 1))) *why = "no memory";
     if (text) {
         rewind(file);
         size_t got = fread(text, 1, (size_t)size, file);
         text[got] = 0;
-        if (got != (size_t)size) free(text), text = NULL;
+        if (got != (size_t)size) free(text), text = NULL, *why = "it is cut short";
     }
-    if (file) fclose(file);
+    fclose(file);
     return text;
 }
 
@@ -56,11 +76,12 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
 {
     const char *path = getenv("CAUSAL_CONV1D_METAL_PATH");
     const char *name = path ? path : "the shader of causal_conv1d_mps";
+    const char *why = NULL;
     char preamble[1024], *file = NULL;
     AOTIMetalShaderLibraryHandle library;
-    if (path && !(file = read_file(path)))
+    if (path && !(file = read_file(path, &why)))
         return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED,
-                         "CAUSAL_CONV1D_METAL_PATH: could not read %s: %s", path, strerror(errno));
+                         "CAUSAL_CONV1D_METAL_PATH: could not read %s: %s", path, why);
     const char *shader = file ? file : cc1d_causal_conv1d_metal;
     cc1d_preamble(variant, preamble, sizeof preamble);
     size_t size = strlen(preamble) + strlen(cc1d_args_h) + strlen(shader) + 64;
@@ -78,7 +99,8 @@ static causal_conv1d_status compile(const cc1d_variant *variant,
     free(text);
     free(file);
     if (!failed) return CAUSAL_CONV1D_OK;
-    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name, reason());
+    return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "%s does not compile: %s", name,
+                     cc1d_torch_reason());
 }
 
 /* The kernel of a variant, compiled on its first use. */
@@ -152,7 +174,7 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
     AOTITorchError failed = torch.aoti_torch_mps_run_command_block(b.functions[0], encode, &b);
     if (!failed && !b.failed) return CAUSAL_CONV1D_OK;
     return cc1d_fail(error, CAUSAL_CONV1D_DEVICE_FAILED, "PyTorch could not encode %s: %s",
-                     cc1d_kernel_name(&launches[0].variant), reason());
+                     cc1d_kernel_name(&launches[0].variant), cc1d_torch_reason());
 }
 
 /* Not measured: small enough for the registers of an Apple GPU. */

@@ -9,15 +9,24 @@
 
 #define torch cc1d_torch
 
+/* PyTorch's threads for a call, which keeps the first error of theirs: the run cannot return it. */
 static void lend_threads(void *user, int64_t begin, int64_t end, int64_t grain,
                          causal_conv1d_body *body, void *context)
 {
-    (void)user;
-    torch.torch_parallel_for(begin, end, grain, body, context);
+    cc1d_call *c = user;
+    if (torch.torch_parallel_for(begin, end, grain, body, context) && !c->status)
+        c->status = cc1d_fail(&c->error, CAUSAL_CONV1D_DEVICE_FAILED,
+                              "PyTorch's threads did not finish the call: %s", cc1d_torch_reason());
 }
 
-static const causal_conv1d_threads threads = {lend_threads, NULL};
-static const cc1d_lent lent = {&threads, &cc1d_torch_workspace};
+/* Runs with what PyTorch lends, if the call is good so far; run names arguments and `lent`. */
+#define RUN(c, run)                                                     \
+    do {                                                                \
+        const causal_conv1d_threads threads = {lend_threads, c};        \
+        const cc1d_lent lent = {&threads, &cc1d_torch_workspace};       \
+        causal_conv1d_status status_ = (c)->status ? (c)->status : run; \
+        if (!(c)->status) (c)->status = status_;                        \
+    } while (0)
 
 /* out and, if wanted, final states of a call whose inputs are in args. */
 static void run_forward(cc1d_call *c, causal_conv1d_forward_args *args, bool final_states,
@@ -38,7 +47,7 @@ static void run_forward(cc1d_call *c, causal_conv1d_forward_args *args, bool fin
         states.stride[0] = states.size[1] * states.size[2];
         args->final_states = cc1d_new_strided(c, states, &results[1]);
     }
-    if (!c->status) c->status = cc1d_forward(args, true, &lent, &c->error);
+    RUN(c, cc1d_forward(args, true, &lent, &c->error));
 }
 
 /* The plain call: no sequences, no states. */
@@ -107,7 +116,7 @@ static void run_backward(cc1d_call *c, causal_conv1d_backward_args *args, AtenTe
     if (!c->status && !share_unit_stride(&args->dout, &args->dx))
         args->dout = cc1d_copied(c, &args->dx, true, dout, &dout);
     cc1d_make_taps_contiguous(c, &args->weight);
-    if (!c->status) c->status = cc1d_backward(args, &lent, &c->error);
+    RUN(c, cc1d_backward(args, &lent, &c->error));
 }
 
 static void backward(StableIValue *stack, uint64_t inputs, uint64_t outputs)
@@ -162,7 +171,7 @@ static void run_update(cc1d_call *c, causal_conv1d_update_args *args, AtenTensor
     cc1d_make_taps_contiguous(c, &args->weight);
     if (!c->status) args->out = cc1d_new_like(c, &x, true, out);
     if (!c->status && x.ndim == 2) add_time(&args->out);
-    if (!c->status) c->status = cc1d_update(args, &lent, &c->error);
+    RUN(c, cc1d_update(args, &lent, &c->error));
 }
 
 static void update(StableIValue *stack, uint64_t inputs, uint64_t outputs)
@@ -262,7 +271,7 @@ static void varlen_states(StableIValue *stack, uint64_t inputs, uint64_t outputs
         like.stride[2] = like.size[1];
         args.states = cc1d_new_strided(&c, like, &states);
     }
-    if (!c.status) c.status = causal_conv1d_varlen_states(&args, &threads, &c.error);
+    RUN(&c, causal_conv1d_varlen_states(&args, lent.threads, &c.error));
     cc1d_finish(&c, stack, &states, 1);
 }
 

@@ -41,6 +41,9 @@ CAUSAL_CONV1D_API const char *causal_conv1d_torch_register(const char *path)
     const char *space = "causal_conv1d_mps";
     TorchLibraryHandle library;
     AOTITorchError failed = torch.aoti_torch_library_init_def(space, __FILE__, __LINE__, &library);
+    if (failed) /* a namespace is defined once in a process */
+        return "another copy of the library has registered causal_conv1d_mps in this process: "
+               "expected one, so remove the other from sys.path or from what loads it";
     for (size_t i = 0; !failed && cc1d_operations[i].name; i++)
         failed = torch.aoti_torch_library_def(library, cc1d_operations[i].schema);
     for (size_t key = 0; !failed && key < sizeof keys / sizeof *keys; key++) {

@@ -351,6 +351,135 @@ static void check_empty(int64_t batch, int64_t dim, int64_t seqlen, bool channel
     fill();
 }
 
+/* A thread that is lent writes wrong indices before it works, as another thread might at any time
+ * after the check. */
+typedef struct writer {
+    int32_t *indices;
+    int count, calls;
+} writer;
+
+static void write_and_run(void *user, int64_t begin, int64_t end, int64_t grain,
+                          causal_conv1d_body *body, void *context)
+{
+    writer *w = user;
+    (void)grain;
+    for (int i = 0; i < w->count; i++) w->indices[i] = INT32_MAX - i;
+    w->calls++;
+    body(begin, end, context);
+}
+
+/* No index leads out of a tensor, whatever is written to it during a call. */
+static void check_indices_that_change(void)
+{
+    enum { N = 16, D = 2048, T = 64, W = 4, L = 5 };
+    static float x[D * T], out[2][D * T], dw[D * W], weight[D * W], state[N * D * L],
+        final[N * D * 3];
+    static int32_t given[N + 1];
+    writer w = {given, N + 1, 0};
+    const causal_conv1d_threads threads = {write_and_run, &w};
+    for (int i = 0; i < D * T; i++) x[i] = (float)(i % 11) - 5;
+    for (int i = 0; i < D * W; i++) weight[i] = (float)(i % 5) - 2;
+    causal_conv1d_forward_args f = {.x = tensor(x, 3, 1, D, T),
+                                    .weight = tensor(weight, 2, D, W, 0),
+                                    .cu_seqlens = indices(given, 1, N + 1, 0),
+                                    .out = tensor(out[0], 3, 1, D, T),
+                                    .final_states = tensor(final, 3, N, D, W - 1)};
+    causal_conv1d_backward_args b = {.x = f.x,
+                                     .weight = f.weight,
+                                     .cu_seqlens = f.cu_seqlens,
+                                     .dout = f.x,
+                                     .dx = f.out,
+                                     .dweight = tensor(dw, 2, D, W, 0)};
+    causal_conv1d_varlen_states_args v = {
+        .x = f.x, .cu_seqlens = f.cu_seqlens, .states = f.final_states};
+    causal_conv1d_update_args u = {.x = tensor(x, 3, N, D, 1),
+                                   .conv_state = tensor(state, 3, N, D, L),
+                                   .weight = f.weight,
+                                   .conv_state_indices = indices(given, 1, N, 0),
+                                   .out = tensor(out[1], 3, N, D, 1)};
+    for (int lent = 0; lent < 2; lent++) { /* of packed calls the results stay what they were */
+        for (int i = 0; i <= N; i++) given[i] = i * T / N;
+        f.out.data = out[lent];
+        causal_conv1d_status status = causal_conv1d_forward(&f, lent ? &threads : NULL, NULL);
+        check(status == CAUSAL_CONV1D_OK, "forward: status %d", (int)status);
+    }
+    check(!memcmp(out[0], out[1], sizeof *out), "out of packed sequences, and cu_seqlens changed");
+    for (int i = 0; i <= N; i++) given[i] = i * T / N;
+    check(causal_conv1d_backward(&b, &threads, NULL) == CAUSAL_CONV1D_OK, "backward");
+    for (int i = 0; i <= N; i++) given[i] = i * T / N;
+    check(causal_conv1d_varlen_states(&v, &threads, NULL) == CAUSAL_CONV1D_OK, "varlen_states");
+    for (int length = W; length <= L; length++) { /* in one pass and in two */
+        for (int i = 0; i < N; i++) given[i] = N - 1 - i;
+        u.conv_state.size[2] = length;
+        check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "update");
+    }
+    for (int i = 0; i < N; i++) given[i] = -1 - i;
+    u.cache_seqlens = u.conv_state_indices, u.conv_state_indices = (causal_conv1d_tensor){0};
+    check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "update of a ring");
+    check(w.calls >= 6, "threads were lent %d times", w.calls);
+}
+
+/* Counts what is lent in parts. */
+static void count_and_run(void *user, int64_t begin, int64_t end, int64_t grain,
+                          causal_conv1d_body *body, void *context)
+{
+    int64_t *parts = user;
+    (void)grain;
+    *parts += end - begin;
+    body(begin, end, context);
+}
+
+/* Work grows with the elements and not with the rows: none for none, and few tiles for few. */
+static void check_small_rows(void)
+{
+    enum { ROWS = 1 << 16 };
+    static float x[ROWS], out[ROWS], state[ROWS];
+    int64_t parts = 0;
+    const causal_conv1d_threads threads = {count_and_run, &parts};
+    float taps[2] = {0, 2};
+    const causal_conv1d_tensor weight = tensor(taps, 2, 1, 2, 0);
+    for (int i = 0; i < ROWS; i++) x[i] = (float)i;
+    causal_conv1d_forward_args f = {
+        .x = tensor(x, 3, ROWS, 1, 1), .weight = weight, .out = tensor(out, 3, ROWS, 1, 1)};
+    check(causal_conv1d_forward(&f, &threads, NULL) == CAUSAL_CONV1D_OK, "rows of one element");
+    check(out[1] == 2 && out[ROWS - 1] == 2 * (float)(ROWS - 1), "a value of a short row");
+    check(parts <= ROWS / 1024, "%lld tiles of %d elements", (long long)parts, ROWS);
+    parts = 0;
+    causal_conv1d_update_args u = {.x = tensor(x, 3, ROWS, 1, 0),
+                                   .conv_state = tensor(state, 3, ROWS, 1, 1),
+                                   .weight = weight,
+                                   .out = tensor(out, 3, ROWS, 1, 0)};
+    check(causal_conv1d_update(&u, &threads, NULL) == CAUSAL_CONV1D_OK, "an update of no time");
+    check(parts == 0, "%lld parts of no element", (long long)parts);
+}
+
+/* Sizes near 2^63, of tensors that have few elements or none. */
+static void check_huge_sizes(void)
+{
+    causal_conv1d_error error = {""};
+    float value = 1, result = 0, taps[4] = {0}, dtaps[4];
+    causal_conv1d_forward_args f = {.x = tensor(&value, 3, 1, 1, 1),
+                                    .weight = tensor(&value, 2, 1, 1, 0),
+                                    .out = tensor(&result, 3, 1, 1, 1)};
+    /* 520 bytes of scratch memory to a tap would be few beyond 2^64. */
+    f.weight.size[1] = (int64_t)(UINT64_MAX / 520 + 1), f.weight.stride[1] = 0;
+    causal_conv1d_status status = causal_conv1d_forward(&f, NULL, &error);
+    check(status == CAUSAL_CONV1D_OUT_OF_MEMORY, "a huge width: %d %s", (int)status, error.message);
+    for (int i = 0; i < 2; i++) {
+        const int64_t size[3] = {i ? 1 : 0, i ? 0 : 1, INT64_MAX - 8000};
+        f.weight = tensor(taps, 2, size[1], 4, 0);
+        f.x.size[0] = size[0], f.x.size[1] = size[1], f.x.size[2] = size[2];
+        f.out = f.x;
+        causal_conv1d_backward_args b = {.x = f.x,
+                                         .weight = f.weight,
+                                         .dout = f.x,
+                                         .dx = f.x,
+                                         .dweight = tensor(dtaps, 2, size[1], 4, 0)};
+        check(causal_conv1d_forward(&f, NULL, &error) == CAUSAL_CONV1D_OK, "%s", error.message);
+        check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_OK, "%s", error.message);
+    }
+}
+
 int main(void)
 {
     fill();
@@ -366,5 +495,8 @@ int main(void)
         check_empty(twice ? 0 : BATCH, 0, SEQLEN, last, null);
         check_empty(BATCH, 0, 1, last, null);
     }
+    check_indices_that_change();
+    check_small_rows();
+    check_huge_sizes();
     return report();
 }

@@ -135,6 +135,16 @@ static void check_memory(void)
     REFUSED(backward, a.dweight.data = NULL, BAD_MEMORY, "Expected data in dweight, got NULL");
     REFUSED(backward, a.dbias.data = NULL, BAD_MEMORY, "Expected data in dbias, got NULL");
 
+#define ODD(t, n) (a.t.data = (char *)a.t.data + n)
+    REFUSED_BOTH(ODD(x, 1), BAD_MEMORY,
+                 "Expected data of x at a multiple of its element size, 4 bytes, got it 1 past");
+    REFUSED_BOTH(ODD(weight, 2), BAD_MEMORY, "data of weight at a multiple of its element size");
+    REFUSED(forward, ODD(out, 3), BAD_MEMORY, "data of out at a multiple");
+    REFUSED(backward, ODD(dweight, 1), BAD_MEMORY, "data of dweight at a multiple");
+    REFUSED(update, ODD(conv_state, 2), BAD_MEMORY, "data of conv_state at a multiple");
+    REFUSED(update, ODD(conv_state_indices, 1), BAD_MEMORY, "data of conv_state_indices at a");
+#undef ODD
+
     REFUSED(forward, a.out.data = a.x.data, BAD_MEMORY, "got an overlap with x");
     REFUSED(forward, a.out.data = memory.x + 23, BAD_MEMORY, "got an overlap with x");
     REFUSED(forward, a.x.data = memory.out + 23, BAD_MEMORY, "got an overlap with x");
@@ -260,6 +270,8 @@ static void check_updates(void)
     REFUSED(update, a.conv_state_indices.size[0] = 3, BAD_SHAPE, "Size 3 of conv_state_indices");
     REFUSED(update, a.conv_state_indices.data = memory.packed, BAD_VALUE,
             "Expected conv_state_indices below 3, the size of conv_state, got 5 at 1");
+    REFUSED(update, a.conv_state_indices.data = memory.ids, BAD_VALUE,
+            "Expected conv_state_indices without one state twice, got a second 0 at 1");
     REFUSED(update, a.cache_seqlens = indices(memory.rows, 1, 1, 0), BAD_SHAPE,
             "Size 1 of cache_seqlens in dimension 0");
     REFUSED(update, a.cache_seqlens = tensor(memory.rows, 1, BATCH, 0, 0), BAD_DTYPE,
@@ -293,6 +305,19 @@ static void check_no_args(void)
     }
 }
 
+/* Arguments of a version that has other fields are not read. */
+static void check_struct_sizes(void)
+{
+    REFUSED_BOTH(a.struct_size = sizeof a + 8, BAD_VALUE,
+                 "Expected args with a struct_size of 0 or");
+    REFUSED(update, a.struct_size = 1, BAD_VALUE, "as version " CAUSAL_CONV1D_VERSION " has them");
+    REFUSED(varlen_states, a.struct_size = UINT32_MAX, BAD_VALUE, "got 4294967295");
+    causal_conv1d_forward_args f = good_forward();
+    f.struct_size = sizeof f;
+    check(causal_conv1d_forward(&f, NULL, NULL) == CAUSAL_CONV1D_OK, "the struct_size of today");
+    fill();
+}
+
 /* Sanitizers would rather abort than let malloc fail. */
 const char *__asan_default_options(void);
 const char *__tsan_default_options(void);
@@ -318,5 +343,6 @@ int main(void)
     check_sequences();
     check_updates();
     check_no_args();
+    check_struct_sizes();
     return report();
 }

@@ -41,6 +41,8 @@ static void check_small_functions(void)
           "message of an unknown status");
     snprintf(version, sizeof version, "%d.%d.%d", CAUSAL_CONV1D_VERSION_MAJOR,
              CAUSAL_CONV1D_VERSION_MINOR, CAUSAL_CONV1D_VERSION_PATCH);
+    check(causal_conv1d_version_number() == CAUSAL_CONV1D_VERSION_NUMBER, "version number %d",
+          (int)causal_conv1d_version_number());
     check(!strcmp(causal_conv1d_version(), version), "version %s", causal_conv1d_version());
     check(!strcmp(CAUSAL_CONV1D_VERSION, version), "CAUSAL_CONV1D_VERSION");
 }
