@@ -78,10 +78,14 @@ leaks: $(BUILD)/installed $(patsubst src/%.c,$(BUILD)/asan/%.o,$(filter %.c,$(SO
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 	$< --cases $(SANITIZED_CASES)
 
+# Those that hold results to bounds, once more where subnormals are flushed to zero.
+FLUSHED := $(patsubst %,tests/test_%.py,subnormals forward backward sequences update)
 emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
 	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
 	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
 	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
+	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so CAUSAL_CONV1D_EMULATOR_FLUSH=1 \
+	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(FLUSHED)
 
 # Without what needs an installed package, or more packages than PyTorch, pytest and hypothesis.
 gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the packages that PYTHON has
