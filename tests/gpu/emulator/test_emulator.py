@@ -323,8 +323,10 @@ def test_subnormals_of_float_are_zero_if_asked(flush, monkeypatch):
     x, out = torch.tensor([2.0**-140, 1.5 * 2.0**-126, 2.0**-125]), torch.empty(3)
     body = "    out[lane] = lane == 0 ? value * 0x1p20f : value * (lane == 1 ? 0.5f : 1.0f);"
     text = DIVERGE.replace("float value = lane;", "float value = x[lane];").replace("BODY", "")
-    text = text.replace("device float *out [[buffer(0)]]",
-                        "device const float *x [[buffer(0)]], device float *out [[buffer(1)]]")
+    text = text.replace(
+        "device float *out [[buffer(0)]]",
+        "device const float *x [[buffer(0)]], device float *out [[buffer(1)]]",
+    )
     text = text.replace("    out[lane] = value;", body)  # fmt: skip
     gpu().launch(text, "diverge", [x, out], [3], [32])
     exact = [2.0**-120, 1.5 * 2.0**-127, 2.0**-125]
