@@ -26,7 +26,7 @@ LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
 .PHONY: help bench bench-kernels test test-suite test-fallback test-builds test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
-  macos wheels wheel-test release reproduce docs figures \
+  macos apple-evidence wheels wheel-test release reproduce docs figures \
   transformers lint clean
 
 # First, and so what `make` alone does: nothing is built or measured unasked.
@@ -119,6 +119,11 @@ $(BUILD)/transformers-%: $(VENV)/installed
 macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own (TORCH=2.13: that one alone)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64
 	$(BIN)/python tools/check_macos.py $(BUILD)/macos/*.whl $(if $(TORCH),--torch $(TORCH))
+
+apple-evidence: $(BUILD)/installed ## what Apple's compiler made of PyTorch's kernels, beside our shader (llvm-14)
+	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
+	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so \
+	  $(BIN)/python tools/apple_evidence.py --page docs/metal.md
 
 wheels: $(VENV)/installed ## every platform's wheel, cross-built and checked
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py

@@ -103,22 +103,23 @@ def _subnormal(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
 def _underflows(
     size: Tensor,
-    tensors: tuple[Tensor | None, ...],
+    tensors: tuple[Any, ...],
     dtype: torch.dtype,
-    sequences: dict[str, Tensor | None],
+    sequences: dict[str, Any],
 ) -> Tensor:
     """How many times ``underflow`` the sum before the activation may err by, of which size is that
     of the magnitudes: once a rounding, and for a subnormal factor as often as the other says."""
-    roundings = (tensors[1].shape[1] + 1) * (size != 0)
-    small = [_subnormal(t, dtype) for t in tensors]
+    times: Tensor = (tensors[1].shape[1] + 1) * (size != 0)
+    small: list[Any] = [_subnormal(t, dtype) for t in tensors]
     if not any(t is not None and bool(t.any()) for t in small):
-        return roundings
+        return times
     x, weight, _, states = _map(torch.abs, tensors)
-    large_inputs = reference(x, small[1], small[2], None, **sequences, initial_states=states)[0]
-    large_taps = reference(
-        small[0], weight, None, None, **sequences, initial_states=small[3]
-    )[0]  # fmt: skip
-    return roundings + large_inputs + large_taps
+    for inputs, w, b, initial in (
+        (x, small[1], small[2], states),
+        (small[0], weight, None, small[3]),
+    ):
+        times = times + reference(inputs, w, b, initial_states=initial, **sequences)[0]
+    return times
 
 
 def _on_cpu(*tensors: Tensor | None) -> list[Tensor | None]:
