@@ -26,7 +26,7 @@ LIBS := -lm -ldl
 CFLAGS_TEST := -std=c11 -Wall -Wextra -Werror -ffp-contract=off -pthread -Iinclude
 
 .PHONY: help bench bench-kernels test test-suite test-fallback test-builds test-gpu check aarch64 windows asan leaks tsan emulated gpu-test gpu-check gpu-bench \
-  macos wheels wheel-test release reproduce docs figures \
+  macos apple-evidence wheels wheel-test release reproduce docs figures \
   transformers lint clean
 
 # First, and so what `make` alone does: nothing is built or measured unasked.
@@ -78,10 +78,14 @@ leaks: $(BUILD)/installed $(patsubst src/%.c,$(BUILD)/asan/%.o,$(filter %.c,$(SO
 tsan: $(BUILD)/tsan/check_kernels ## the threads under ThreadSanitizer
 	$< --cases $(SANITIZED_CASES)
 
+# Those that hold results to bounds, once more where subnormals are flushed to zero.
+FLUSHED := $(patsubst %,tests/test_%.py,subnormals forward backward sequences update)
 emulated: $(BUILD)/installed ## the suite on an emulated Apple GPU
 	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
 	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so MALLOC_PERTURB_=1 \
 	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(filter-out $(BUILDS) $(TOOLS),$(wildcard tests/test_*.py))
+	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so CAUSAL_CONV1D_EMULATOR_FLUSH=1 \
+	  $(BIN)/python test.py --emulated --draws $(DRAWS) $(FLUSHED)
 
 # Without what needs an installed package, or more packages than PyTorch, pytest and hypothesis.
 gpu-test: $(GPU_LIBRARY) ## the suite on an NVIDIA GPU, with the packages that PYTHON has
@@ -115,6 +119,11 @@ $(BUILD)/transformers-%: $(VENV)/installed
 macos: $(VENV)/installed ## the macOS wheel, cross-built, against PyTorch's own (TORCH=2.13: that one alone)
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py --out $(BUILD)/macos macosx_13_0_arm64
 	$(BIN)/python tools/check_macos.py $(BUILD)/macos/*.whl $(if $(TORCH),--torch $(TORCH))
+
+apple-evidence: $(BUILD)/installed ## what Apple's compiler made of PyTorch's kernels, beside our shader (llvm-14)
+	$(MAKE) -f tests/gpu/emulator/Makefile PYTHON=$(BIN)/python
+	CAUSAL_CONV1D_LIBRARY=$(CURDIR)/build/gpu/libcausal_conv1d_emulated.so \
+	  $(BIN)/python tools/apple_evidence.py --page docs/metal.md
 
 wheels: $(VENV)/installed ## every platform's wheel, cross-built and checked
 	PATH="$(CURDIR)/$(BIN):$$PATH" python tools/wheels.py

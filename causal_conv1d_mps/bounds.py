@@ -45,6 +45,13 @@ def unit(dtype: torch.dtype) -> float:
     return 2.0**-53 if dtype == torch.float64 else 2.0**-24
 
 
+def underflow(dtype: torch.dtype, flushes: bool) -> float:
+    """What an operation may err by, absolutely, where a number is subnormal in the type that dtype
+    accumulates in: all of that number where subnormals are flushed to zero, as on Apple GPUs."""
+    limits = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32)
+    return limits.smallest_normal if flushes else limits.smallest_normal * limits.eps
+
+
 def sum_units(n: int) -> float:
     """What a sum of n products may err by, in units of the sum of their magnitudes.
 
@@ -89,6 +96,32 @@ def _map(function: Any, tensors: tuple[Tensor | None, ...]) -> list[Any]:
     return [None if t is None else function(t.detach().cpu().double()) for t in tensors]
 
 
+def _subnormal(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """1 where t would be subnormal in the type that dtype accumulates in, else 0."""
+    return None if t is None else ((t != 0) & (t.abs() < underflow(dtype, True))).double()
+
+
+def _underflows(
+    size: Tensor,
+    tensors: tuple[Any, ...],
+    dtype: torch.dtype,
+    sequences: dict[str, Any],
+) -> Tensor:
+    """How many times ``underflow`` the sum before the activation may err by, of which size is that
+    of the magnitudes: once a rounding, and for a subnormal factor as often as the other says."""
+    times: Tensor = (tensors[1].shape[1] + 1) * (size != 0)
+    small: list[Any] = [_subnormal(t, dtype) for t in tensors]
+    if not any(t is not None and bool(t.any()) for t in small):
+        return times
+    x, weight, _, states = _map(torch.abs, tensors)
+    for inputs, w, b, initial in (
+        (x, small[1], small[2], states),
+        (small[0], weight, None, small[3]),
+    ):
+        times = times + reference(inputs, w, b, initial_states=initial, **sequences)[0]
+    return times
+
+
 def _on_cpu(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.cpu() for t in tensors]
 
@@ -102,8 +135,11 @@ def forward_error(
     seq_idx: Tensor | None = None,
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
+    flushes: bool | None = None,
 ) -> float:
-    """:func:`worst` of a forward result."""
+    """:func:`worst` of a forward result; flushes says whether its device flushes subnormals of
+    float32 to zero, by default as Apple GPUs do."""
+    smallest = underflow(x.dtype, out.is_mps if flushes is None else flushes)
     seq_idx, cu_seqlens = _on_cpu(seq_idx, cu_seqlens)
 
     def of(function: Any) -> Tensor:
@@ -111,13 +147,17 @@ def forward_error(
         return reference(x64, w64, b64, None, seq_idx, cu_seqlens, states)[0]
 
     v, size = of(lambda t: t), of(torch.abs)
+    tensors = tuple(_map(lambda t: t, (x, weight, bias, initial_states)))
+    sequences = {"seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+    lost = smallest * _underflows(size, tensors, x.dtype, sequences)
     # W fma of unit roundoff each; fp64 parameters of a smaller x are rounded first.
     u = unit(x.dtype)
-    tolerance = (weight.shape[1] + 3) * u * size
+    tolerance = (weight.shape[1] + 3) * u * size + lost
     if activation is not None:  # |silu'| <= 1.1, and the error of silu itself
-        tolerance, v = 1.1 * tolerance, F.silu(v)
+        held, v = v < -87, F.silu(v)
         relative = 8 * u if out.is_cuda or out.is_mps else SILU_ERRORS.get(out.dtype, 8 * u)
-        tolerance = tolerance + relative * v.abs() + 2e-36 * (v != 0)
+        tolerance = 1.1 * tolerance + relative * v.abs() + smallest * (v != 0)
+        tolerance = tolerance + 2e-36 * (held & (v != 0))
     return worst(out, v, tolerance + 1e-300 * (v != 0))
 
 
@@ -132,9 +172,12 @@ def backward_errors(
     cu_seqlens: Tensor | None = None,
     initial_states: Tensor | None = None,
     dfinal: Tensor | None = None,
+    flushes: bool | None = None,
 ) -> list[float]:
     """:func:`worst` of the gradients of those of (x, weight, bias, initial_states) that are not
-    None; dfinal is the gradient that came through the final states, if any."""
+    None; dfinal is the gradient that came through the final states, if any, and flushes as of
+    :func:`forward_error`."""
+    smallest = underflow(x.dtype, dout.is_mps if flushes is None else flushes)
     tensors = (x, weight, bias, initial_states)
     seq_idx, cu_seqlens = _on_cpu(seq_idx, cu_seqlens)
 
@@ -173,22 +216,31 @@ def backward_errors(
     v = reference(x64, w64, b64, **sequences(states))[0]
     x64, w64, b64, states = _map(torch.abs, tensors)
     size = reference(x64, w64, b64, **sequences(states))[0]
-    g, g_error = douts[0].abs(), torch.zeros_like(v)
+    without_states = {"seq_idx": seq_idx, "cu_seqlens": cu_seqlens}
+    lost = smallest * _underflows(size, (x64, w64, b64, states), x.dtype, without_states)
+    g, g_error = douts[0].abs(), smallest * _map(lambda t: _subnormal(t, x.dtype), (dout,))[0]
     if activation is not None:  # |silu''| <= 0.5, and 10 units of silu' itself
-        g_error = g * u * (0.5 * (width + 3) * size + 10)
+        g_error = g * (0.5 * ((width + 3) * u * size + lost) + 10 * u) + 2.1 * smallest * (g != 0)
         s = torch.sigmoid(v)
         g = g * (s * (1 + v * (1 - s))).abs()
     scale = gradients(torch.abs, (g, None if dfinal is None else douts[1].abs()), without_bias=True)
     error = gradients(torch.abs, (g_error, None), without_bias=True)
+    # A subnormal weight or x costs as much of each sum as the gradients that it is multiplied by.
+    factors = gradients(lambda t: _subnormal(t, x.dtype), (g, None), without_bias=True)
     alive = 1.0 if seq_idx is None else (seq_idx >= 0)[:, None].double()
-    steps = sum_units(x.shape[0] * x.shape[2])
+    terms = x.shape[0] * x.shape[2]
+    steps = sum_units(terms)
     tolerances = [
         (width + 5) * u * scale[0] + error[0],
         steps * u * scale[1] + error[1],
         steps * u * (g * alive).sum((0, 2)) + (g_error * alive).sum((0, 2)),
         None if states is None else (width + 5) * u * scale[3] + error[3],
     ]
+    roundings = (width + 3, terms + 8, terms + 8, width + 3)
     given = [i for i in range(4) if tensors[i] is not None]
+    for i in given:  # but a sum of nothing but zeros is 0
+        subnormal = roundings[i] + (0 if i == 2 else factors[i])
+        tolerances[i] = tolerances[i] + smallest * subnormal * (tolerances[i] != 0)
     return [
         worst(grad, expected[i], tolerances[i] + 1e-300)
         for grad, i in zip(grads, given, strict=True)

@@ -117,7 +117,7 @@ tell: Progress = Progress()
 # ---- the operations: each yields the errors of its cases in units of their bounds
 
 
-def _sequences(make: Maker, kind: str, width: int, length: int) -> tuple[int, dict[str, Tensor]]:
+def _sequences(make: Maker, kind: str, width: int, length: int) -> tuple[int, dict[str, Any]]:
     """The batch of x, and what else the call is given."""
     if kind == "seq_idx":
         ids = torch.randint(-1, 4, (2, length)).sort(dim=1).values

@@ -97,6 +97,12 @@ def test_functions_that_nobody_has(dylib):
     assert added.isdisjoint(check_macos.requested(dylib))
 
 
+def test_an_encoder_that_is_not_serial_is_noticed(dylib, compiled):
+    assert check_macos.concurrent(dylib) == []
+    library = compiled('const char *f(void) { return "memoryBarrierWithScope:"; }\n')
+    assert check_macos.concurrent(library) == ["memoryBarrier"]
+
+
 def test_libraries_that_would_not_load(dylib, compiled):
     """Each of the checks of the library finds its fault."""
     foreign = "void torch_f(void);\nvoid f(void) { torch_f(); }\n"

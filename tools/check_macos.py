@@ -38,6 +38,9 @@ OPTIONAL = {
     "torch_delete_stable_ivalue": "_ZdlPv",  # operator delete
     "torch_exception_get_what_without_backtrace": None,
 }
+# What an encoder that runs launches side by side would be made with: src/gpu/metal.c relies on
+# PyTorch's serial one, in which a launch sees what those before it wrote.
+CONCURRENT = (b"computeCommandEncoderWithDispatchType:", b"memoryBarrier")
 SYSTEM = "/usr/lib/libSystem.B.dylib"
 
 lief.logging.disable()  # it remarks on tables that are empty
@@ -152,6 +155,12 @@ def missing(requested: set[str], exported: set[str]) -> set[str]:
     return {name for name in absent if OPTIONAL.get(name, name) not in exported | {None}}
 
 
+def concurrent(dylib: Path) -> list[str]:
+    """Which of the words of an encoder that runs launches side by side are in a library."""
+    data = dylib.read_bytes()
+    return [word.decode() for word in CONCURRENT if word in data]
+
+
 # ---- PyTorch's wheels
 
 MAC = ["--only-binary=:all:", "--platform=macosx_26_0_arm64", "--python-version=3.12"]
@@ -170,8 +179,9 @@ def torch_minors() -> list[str]:
     return [f"2.{minor}" for minor in sorted(minors) if minor >= OLDEST_TORCH]
 
 
-def torch_exports(version: str, folder: Path, keep: bool) -> tuple[str, set[str]]:
-    """The name of the newest macOS wheel of a minor version and what it exports."""
+def torch_exports(version: str, folder: Path, keep: bool) -> tuple[str, set[str], list[str]]:
+    """The name of the newest macOS wheel of a minor version, what it exports, and its words of
+    :func:`concurrent`."""
     place = folder / version
     if not list(place.glob("*.whl")):
         pip(
@@ -186,10 +196,10 @@ def torch_exports(version: str, folder: Path, keep: bool) -> tuple[str, set[str]
     (wheel,) = place.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         dylibs = [Path(archive.extract(name, place)) for name in TORCH_LIBRARIES]
-    names = exported(dylibs)
+    names, words = exported(dylibs), concurrent(dylibs[0])
     for file in [*dylibs, *([] if keep else [wheel])]:
         file.unlink()
-    return wheel.name, names
+    return wheel.name, names, words
 
 
 def main() -> int:
@@ -214,9 +224,10 @@ def main() -> int:
 
     table = Table("wheel of PyTorch", "found", "missing", "does without")
     for version in args.torch or torch_minors():
-        wheel, there = torch_exports(version, ROOT / "build/torch-wheels", args.keep)
+        wheel, there, words = torch_exports(version, ROOT / "build/torch-wheels", args.keep)
         lacking = missing(names, there)
         problems += [f"{wheel} lacks {name}" for name in sorted(lacking)]
+        problems += [f"{wheel} may run launches side by side: it has {word}" for word in words]
         found, without = names & there, names - there - lacking - set(OPTIONAL.values())
         table.add_row(wheel, str(len(found)), str(len(lacking)), "\n".join(sorted(without)))
     console.print(table)

@@ -5,12 +5,14 @@
 // The environment: CAUSAL_CONV1D_EMULATOR_CACHE, the folder of compiled shaders;
 // CAUSAL_CONV1D_EMULATOR_FLAGS, more options for the compiler, such as -fsanitize=address;
 // CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS, if not empty, for groups that run beyond the grid, as in
-// CUDA; CXX, the compiler.
+// CUDA; CAUSAL_CONV1D_EMULATOR_FLUSH, if not empty, for subnormals of float that are zero, as every
+// kernel that Apple's compiler made has them; CXX, the compiler.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <xmmintrin.h>
 
 #include <cstring>
 #include <filesystem>
@@ -315,6 +317,23 @@ void set(AOTIMetalKernelFunctionHandle handle, unsigned index, Slot slot)
     f.slots[index] = slot;
 }
 
+// While it lives, this thread's subnormals of float are zero, if that is asked for.
+struct FlushToZero {
+    const unsigned before = _mm_getcsr();
+
+    FlushToZero()
+    {
+        constexpr unsigned results = 0x8000, operands = 0x40;
+        if (!environment("CAUSAL_CONV1D_EMULATOR_FLUSH", "").empty())
+            _mm_setcsr(before | results | operands);
+    }
+    ~FlushToZero()
+    {
+        _mm_setcsr(before);
+    }
+    FlushToZero(const FlushToZero &) = delete;
+};
+
 void dispatch(AOTIMetalKernelFunctionHandle handle, const uint64_t *length, size_t length_size,
               const uint64_t *group_size, size_t group_size_size)
 {
@@ -335,6 +354,7 @@ void dispatch(AOTIMetalKernelFunctionHandle handle, const uint64_t *length, size
         arguments[i] = f.slots[i].kind == 't' ? f.slots[i].data : &f.slots[i].integer;
     }
     try {
+        const FlushToZero mode;
         emulator::run_grid(grid, group, f.copies, arguments);
     } catch (const std::exception &e) {
         block->error = f.name + ": " + e.what();

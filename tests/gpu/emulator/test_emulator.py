@@ -315,6 +315,28 @@ def converted(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return out
 
 
+@pytest.mark.parametrize("flush", [False, True])
+def test_subnormals_of_float_are_zero_if_asked(flush, monkeypatch):
+    """As operands and as results; those of half are normal floats, and the caller keeps its own."""
+    if flush:
+        monkeypatch.setenv("CAUSAL_CONV1D_EMULATOR_FLUSH", "1")
+    x, out = torch.tensor([2.0**-140, 1.5 * 2.0**-126, 2.0**-125]), torch.empty(3)
+    body = "    out[lane] = lane == 0 ? value * 0x1p20f : value * (lane == 1 ? 0.5f : 1.0f);"
+    text = DIVERGE.replace("float value = lane;", "float value = x[lane];").replace("BODY", "")
+    text = text.replace(
+        "device float *out [[buffer(0)]]",
+        "device const float *x [[buffer(0)]], device float *out [[buffer(1)]]",
+    )
+    text = text.replace("    out[lane] = value;", body)  # fmt: skip
+    gpu().launch(text, "diverge", [x, out], [3], [32])
+    exact = [2.0**-120, 1.5 * 2.0**-127, 2.0**-125]
+    assert out.tolist() == ([0, 0, exact[2]] if flush else exact)
+    assert (x[0] * 2.0**20).item() == exact[0]
+    every = torch.arange(1 << 10, dtype=torch.int16).view(torch.float16)
+    assert torch.equal(converted(every, torch.float32), every.float())
+    assert torch.equal(converted(every.float(), torch.float16), every)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_conversions(dtype):
     """Each pattern, floats on and beside the ties between any two, and random ones, as PyTorch."""

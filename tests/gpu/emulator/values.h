@@ -37,6 +37,11 @@ template <int Exponent, int Mantissa> struct SmallFloat {
         if (magnitude >> Mantissa == (1u << Exponent) - 1) // infinity, NaN
             return as_type<float>(sign | 0x7f800000u | magnitude << (23 - Mantissa));
         if constexpr (Exponent == 8) return as_type<float>(sign | magnitude << (23 - Mantissa));
+        // Of a subnormal half, which is no subnormal float and stays where those are flushed.
+        if (magnitude >> Mantissa == 0)
+            return as_type<float>(sign |
+                                  as_type<uint>(float(magnitude) *
+                                                as_type<float>(uint(128 - bias - Mantissa) << 23)));
         // The exponent's bias is mended by a multiplication, which is exact.
         const float scale = as_type<float>(uint(254 - bias) << 23);
         return as_type<float>(sign |

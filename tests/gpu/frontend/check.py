@@ -146,14 +146,34 @@ def recursions(calls, names):
     return faults
 
 
+MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)", re.MULTILINE)
+STANDARD = "#include <metal_stdlib>"
+
+
+def early_macros(path, text):
+    """Macros that Apple's headers would see."""
+    before = text[: text.find(STANDARD)] if STANDARD in text else ""
+    return [
+        Fault((str(path), before.count("\n", 0, match.start(1)) + 1),
+              f"macro '{match[1]}' before <metal_stdlib> [ours]")
+        for match in MACRO.finditer(before)
+    ]  # fmt: skip
+
+
 def check(path, definitions=(), include=()):
-    """The faults of a shader, none if it is good."""
-    where = [f"-I{directory}" for directory in include]
-    where += [f"-D{definition}" for definition in definitions]
+    """The faults of a shader, none if it is good.  Definitions stand as in a variant's preamble,
+    behind Apple's headers."""
+    shader = Path(path).read_text()
+    faults = early_macros(path, shader)
+    lines = [STANDARD] * bool(definitions)
+    lines += [f"#define {definition.replace('=', ' ', 1)}" for definition in definitions]
+    text = "\n".join([*lines, f'#line 1 "{path}"', shader])
+    where = [f"-I{directory}" for directory in (Path(path).parent, *include)]
     types = str(LIBRARY / "metal_types")
     preprocessed = clang(
-        "-E", "-include", types, "-internal-isystem", str(LIBRARY), *where, "-o", "-", str(path)
-    )
+        "-E", "-include", types, "-internal-isystem", str(LIBRARY), *where, "-o", "-", "-",
+        text=text,
+    )  # fmt: skip
     if preprocessed.returncode:
         return diagnostics(preprocessed)
     text = preprocessed.stdout
@@ -162,7 +182,7 @@ def check(path, definitions=(), include=()):
         text = text[:begin] + replacement + text[end:]
     macros = [f"-D{name}={value}" for name, value in {**SPACES, **CONSTRUCTORS}.items()]
     compiled = clang("-fsyntax-only", "-ast-dump", *WARNINGS, *macros, "-", text=text)
-    faults = linter.faults + diagnostics(compiled)
+    faults += linter.faults + diagnostics(compiled)
     if not faults:
         faults = inspect_tree(compiled.stdout)
     return sorted(set(faults))

@@ -36,5 +36,6 @@ kernel void k(device float *x [[buffer(0)]], uint i [[thread_position_in_grid]])
     default: v = select(both[1], rest, isnan(v));
     }
     for (uint n = 0; n & 7; n++) v = max(v, float(min(n, 3u)));
+    v += simd_shuffle_xor(v, 1);
     x[i] = simd_any(v > 1.0f) && popcount(i) ? v : clamp(v, -1.0f, 1.0f);
 }
