@@ -144,6 +144,7 @@ static sizes any_sizes(void)
 {
     sizes s = {1 + below(5), 1 + below(300), 1 + below(3000),  1 + below(12),   0,
                chance(3),    false,          (layout)below(3), dtypes[below(3)]};
+    if (chance(10)) s.width = 250 + below(12);
     if (chance(4)) s.dim = 32 * (1 + below(64)), s.seqlen = 512 * (1 + below(16));
     if (chance(30)) s.seqlen = (int64_t)1 << 31, s.dim = 1 + below(8);
     s.seq_idx = !s.packed && chance(3);
@@ -194,13 +195,14 @@ static void check_forward(const cc1d_gpu *gpu)
     const cc1d_launch *l = &launches[0];
     const cc1d_variant *v = &l->variant;
     const bool along_dim = v->kernel == CC1D_FORWARD_DIM || v->kernel == CC1D_FORWARD_WIDE_DIM;
-    const bool wide =
-        v->kernel == CC1D_FORWARD_WIDE_TIME || v->kernel == CC1D_FORWARD_WIDE_DIM;
+    const bool wide = v->kernel == CC1D_FORWARD_WIDE_TIME || v->kernel == CC1D_FORWARD_WIDE_DIM;
     const int64_t per = wide && !along_dim ? CC1D_WIDE_TIMES : v->vector;
     const int64_t run = number(l, CC1D_FORWARD_run) / (wide ? CC1D_WIDE_DIM_SIMDS : 1);
     /* Whole groups, or SIMD groups at least. */
     const int64_t spare_first = wide ? per * CC1D_SIMD : 1;
-    const int64_t spare_second = wide && along_dim ? run * CC1D_WIDE_DIM_SIMDS : along_dim ? run : 1;
+    const int64_t spare_second = wide && along_dim ? run * CC1D_WIDE_DIM_SIMDS
+                                 : along_dim       ? run
+                                                   : 1;
     check(takes_vectors(l, &a.x, along_dim ? 1 : 2) && takes_vectors(l, &a.out, along_dim ? 1 : 2),
           "forward: vectors of %d", v->vector);
     const int64_t first = (int64_t)l->grid[0] * per * (along_dim ? 1 : v->rows);

@@ -1,33 +1,32 @@
 // Forward for widths above those whose taps are kept in registers, up to CC1D_GPU_WIDE_WIDTH.
 
 #if WIDE
-// A thread computes TIMES neighbouring times of a channel.  The taps before the last one are in
-// blocks of as many, of which the first lacks the LACKING first; so each block needs TIMES more of
-// the inputs, and the window of HALO earlier times begins at a multiple of TIMES.
-enum { TIMES = CC1D_WIDE_TIMES, BLOCKS = (WIDTH - 1 + TIMES - 1) / TIMES };
-enum { HALO = BLOCKS * TIMES, LACKING = HALO - (WIDTH - 1) };
+// The taps before the last one come in blocks of 16, of which the first lacks the LACKING first; so
+// each block needs 16 more inputs, and the window of HALO earlier times begins at a multiple of 16.
+enum { BLOCK = 16, BLOCKS = (WIDTH - 1 + BLOCK - 1) / BLOCK };
+enum { HALO = BLOCKS * BLOCK, LACKING = HALO - (WIDTH - 1) };
 typedef vec<float, 4> Quad;
 
-// Adds the taps of a block, the first FIRST left out, over the inputs of `low` and then `high`.
-template <int FIRST>
-inline void add_taps(thread const float (&w)[TIMES], thread const float (&low)[TIMES],
-                     thread const float (&high)[TIMES], thread float (&sums)[TIMES])
+// Adds the taps of a block, without the FIRST first, to N sums of neighbouring times, and moves
+// their window on.
+template <int FIRST, int N>
+inline void add_block(thread const float (&w)[BLOCK], thread float (&window)[N + BLOCK],
+                      thread float (&sums)[N])
 {
 #pragma unroll
-    for (int k = FIRST; k < TIMES; k++)
+    for (int k = FIRST; k < BLOCK; k++)
 #pragma unroll
-        for (int i = 0; i < TIMES; i++)
-            sums[i] = fma(w[k], i + k < TIMES ? low[i + k] : high[(i + k) % TIMES], sums[i]);
+        for (int i = 0; i < N; i++) sums[i] = fma(w[k], window[i + k], sums[i]);
+#pragma unroll
+    for (int i = 0; i < N; i++) window[i] = window[i + BLOCK];
 }
 
-// The same of the block of taps that begins at `first`.
-inline void add_block(int first, thread const float (&w)[TIMES], thread const float (&low)[TIMES],
-                      thread const float (&high)[TIMES], thread float (&sums)[TIMES])
+// The last tap.
+template <int N>
+inline void add_last(float w, thread const float (&window)[N + BLOCK], thread float (&sums)[N])
 {
-    if (LACKING > 0 && first == 0)
-        add_taps<LACKING>(w, low, high, sums);
-    else
-        add_taps<0>(w, low, high, sums);
+#pragma unroll
+    for (int i = 0; i < N; i++) sums[i] = fma(w, window[i], sums[i]);
 }
 
 // The input that the window of a batch row has before time 0.
@@ -38,15 +37,15 @@ inline float before_row(thread const Channel &c, offset at)
 }
 
 // From sums over one sequence to the outputs from time t on, one by one where sequences meet.
-inline void finish(thread const Channel &c, offset t, thread float (&sums)[TIMES])
+template <int N> inline void finish(thread const Channel &c, offset t, thread float (&sums)[N])
 {
-    offset last = min(t + TIMES, c.seqlen) - 1;
+    offset last = min(t + N, c.seqlen) - 1;
     if (t > last || is_whole(c, sequence_at(c, t), t - (WIDTH - 1), last)) {
 #pragma unroll
-        for (int i = 0; i < TIMES; i++) sums[i] = activation(sums[i]);
+        for (int i = 0; i < N; i++) sums[i] = activation(sums[i]);
     } else {
 #pragma unroll
-        for (int i = 0; i < TIMES; i++) sums[i] = output(c, min(t + i, last));
+        for (int i = 0; i < N; i++) sums[i] = output(c, min(t + i, last));
     }
 }
 
@@ -69,7 +68,8 @@ inline void store_final_columns(thread const Channel &c, offset first, offset st
 // on the same banks as the next.  Outputs take the place of the inputs, to be moved as these were.
 kernel void forward_wide_time(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
 {
-    enum { SPAN = CC1D_SIMD * TIMES, QUADS = TIMES / 4, UNIT = VECTOR > 4 ? VECTOR : 4 };
+    enum { TIMES = CC1D_WIDE_TIMES, SPAN = CC1D_SIMD * TIMES, QUADS = TIMES / 4 };
+    enum { UNIT = VECTOR > 4 ? VECTOR : 4 };
     enum { UNITS = (SPAN + HALO) / UNIT, ROUNDS = (UNITS + CC1D_SIMD - 1) / CC1D_SIMD };
     threadgroup Quad rows[CC1D_WIDE_TIME_SIMDS][CC1D_SIMD + BLOCKS][QUADS + 1];
     threadgroup Quad taps[CC1D_WIDE_TIME_SIMDS][HALO / 4];
@@ -115,25 +115,27 @@ kernel void forward_wide_time(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
 
-    float low[TIMES], high[TIMES], w[TIMES], sums[TIMES], last = float(c.weight[WIDTH - 1]);
+    float window[TIMES + BLOCK], w[BLOCK], sums[TIMES];
 #pragma unroll
     for (int i = 0; i < TIMES; i++) sums[i] = c.bias;
 #pragma unroll
-    for (int i = 0; i < TIMES; i++) low[i] = rows[simd][lane][i / 4][i % 4];
+    for (int i = 0; i < TIMES; i++) window[i] = rows[simd][lane][i / 4][i % 4];
+// Block m: its taps, and the inputs that it has more than the one before.
+#define FETCH_BLOCK(m)                                                                   \
+    for (int i = 0; i < BLOCK; i++)                                                      \
+        w[i] = taps[simd][(m) * QUADS + i / 4][i % 4],                                   \
+        window[TIMES + i] = rows[simd][lane + (m) + 1][i / 4][i % 4]
+#pragma unroll
+    FETCH_BLOCK(0);
+    add_block<LACKING>(w, window, sums);
 #pragma unroll 2
-    for (int m = 0; m < BLOCKS; m++) {
+    for (int m = 1; m < BLOCKS; m++) {
 #pragma unroll
-        for (int q = 0; q < QUADS; q++) {
-            Quad inputs = rows[simd][lane + m + 1][q], some = taps[simd][m * QUADS + q];
-#pragma unroll
-            for (int i = 0; i < 4; i++) high[q * 4 + i] = inputs[i], w[q * 4 + i] = some[i];
-        }
-        add_block(m * TIMES, w, low, high, sums);
-#pragma unroll
-        for (int i = 0; i < TIMES; i++) low[i] = high[i];
+        FETCH_BLOCK(m);
+        add_block<0>(w, window, sums);
     }
-#pragma unroll
-    for (int i = 0; i < TIMES; i++) sums[i] = fma(last, low[i], sums[i]);
+#undef FETCH_BLOCK
+    add_last(float(c.weight[WIDTH - 1]), window, sums);
     finish(c, first + lane * TIMES, sums);
 
     simdgroup_barrier(mem_flags::mem_threadgroup);
@@ -169,27 +171,28 @@ kernel void forward_wide_time(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
 #endif
 
 #if WANTED(CC1D_FORWARD_WIDE_DIM) && WIDE
-// TIMES inputs from time t on.
-inline void load_times(thread const Channel &c, offset t, thread float (&to)[TIMES])
+// A block of inputs, from time t on.
+inline void load_block(thread const Channel &c, offset t, thread float *to)
 {
-    if (t >= 0 && t + TIMES <= c.seqlen) {
+    if (t >= 0 && t + BLOCK <= c.seqlen) {
         device const VALUE *from = c.x + t * c.x_t;
 #pragma unroll
-        for (int i = 0; i < TIMES; i++, from += c.x_t) to[i] = float(*from);
+        for (int i = 0; i < BLOCK; i++, from += c.x_t) to[i] = float(*from);
     } else {
 #pragma unroll
-        for (int i = 0; i < TIMES; i++)
+        for (int i = 0; i < BLOCK; i++)
             to[i] = t + i < 0 ? before_row(c, t + i)
                               : float(c.x[min(t + i, c.seqlen - 1) * c.x_t]);
     }
 }
 
 // Grid: (D, SIMDS ceil(T / run), B), both in whole groups.  A lane has a channel, and a SIMD group
-// the next TIMES; inputs come from the cache, which the SIMD groups of a group share, and taps from
+// the next TIMES of it; inputs come from the cache, which the SIMD groups of a group share, and taps from
 // threadgroup memory, which holds CHUNK of each channel at a time.
 kernel void forward_wide_dim(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
 {
-    enum { SIMDS = CC1D_WIDE_DIM_SIMDS, CHUNK = HALO < 64 ? HALO : 64 };
+    enum { SIMDS = CC1D_WIDE_DIM_SIMDS, TIMES = CC1D_WIDE_TIMES };
+    enum { CHUNK = HALO < 128 ? HALO : 128 };
     threadgroup float taps[CHUNK][CC1D_SIMD + 1]; // one more, for the banks
     offset lane = position.x % CC1D_SIMD, simd = position.y % SIMDS, b = position.z;
     offset group_d = offset(position.x) - lane, d = min(group_d + lane, offset(dim) - 1);
@@ -202,10 +205,10 @@ kernel void forward_wide_dim(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
     float last = float(c.weight[WIDTH - 1]);
     for (offset tile = begin; tile < end; tile += SIMDS * TIMES) {
         offset t = tile + simd * TIMES;
-        float low[TIMES], high[TIMES], w[TIMES], sums[TIMES];
+        float window[TIMES + BLOCK], w[BLOCK], sums[TIMES];
 #pragma unroll
         for (int i = 0; i < TIMES; i++) sums[i] = c.bias;
-        load_times(c, t - HALO, low);
+        load_block(c, t - HALO, window);
         for (int chunk = 0; chunk < HALO; chunk += CHUNK) {
             if (HALO > CHUNK || tile == begin) {
                 threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -217,18 +220,24 @@ kernel void forward_wide_dim(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
                 }
                 threadgroup_barrier(mem_flags::mem_threadgroup);
             }
-#pragma unroll 2
-            for (int m = 0; m < min(int(HALO) - chunk, int(CHUNK)); m += TIMES) {
-                load_times(c, t - HALO + chunk + m + TIMES, high);
-#pragma unroll
-                for (int k = 0; k < TIMES; k++) w[k] = taps[m + k][lane];
-                add_block(chunk + m, w, low, high, sums);
-#pragma unroll
-                for (int i = 0; i < TIMES; i++) low[i] = high[i];
+// The taps from number m of the chunk on, and the inputs that they have more than those before.
+#define FETCH_BLOCK(m)                                                   \
+    load_block(c, t - HALO + chunk + (m) + TIMES, window + TIMES);       \
+    for (int k = 0; k < BLOCK; k++) w[k] = taps[(m) + k][lane]
+            int m = 0;
+            if (chunk == 0) {
+                FETCH_BLOCK(0);
+                add_block<LACKING>(w, window, sums);
+                m = BLOCK;
             }
+#pragma unroll 2
+            for (; m < min(int(HALO) - chunk, int(CHUNK)); m += BLOCK) {
+                FETCH_BLOCK(m);
+                add_block<0>(w, window, sums);
+            }
+#undef FETCH_BLOCK
         }
-#pragma unroll
-        for (int i = 0; i < TIMES; i++) sums[i] = fma(last, low[i], sums[i]);
+        add_last(last, window, sums);
         if (!active) continue;
         finish(c, t, sums);
         device VALUE *to = out + t * offset(out_t);
