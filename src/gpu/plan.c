@@ -138,18 +138,22 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
                                  &a->seq_idx, &a->cu_seqlens, &a->weight,         &a->bias};
     const tensor *const moved[] = {x, &a->out};
     const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
+    const int small = size == 2;
     const int64_t batch = x->size[0], dim = x->size[1], seqlen = x->size[2];
     bool wide = is_wide(width), any_width = is_any_width(width) && !wide;
     int fast = any_width ? 2 : fast_dimension(x);
-    int64_t bytes = fast == 1 ? tuning->forward_bytes[size == 2] : 16;
+    int64_t bytes = fast == 1 ? tuning->forward_bytes[small] : 16;
     bool single = any_width || (wide && fast == 1);
     int64_t vector = single ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
-    int64_t run = run_of(batch * dim / vector * seqlen, 4, 32, 1 << 16);
+    /* With seq_idx a run begins by looking up the ids before it: it is long, whatever is tuned. */
+    bool tuned = fast == 1 && !cc1d_present(&a->seq_idx);
+    int64_t longest = tuned ? tuning->forward_run[small] : 32;
+    int64_t run = run_of(batch * dim / vector * seqlen, 4, longest, 1 << 16);
     if (wide) {
         const int64_t tile = CC1D_WIDE_DIM_SIMDS * CC1D_WIDE_TIMES;
         run = tile * run_of(batch * ceil_div(dim, CC1D_SIMD) * ceil_div(seqlen, tile), 1, 8, 1024);
     } else if (fast == 1) {
-        rows = rows_of(tuning->forward_flight / size / vector, run);
+        rows = rows_of(tuning->forward_flight[small] / size / vector, run);
     } else if (!any_width && seqlen % (tuning->time_rows * CC1D_SIMD * vector) == 0) {
         rows = tuning->time_rows; /* every row has as many */
     }
@@ -173,7 +177,7 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
         cc1d_set_group(&l, CC1D_SIMD, CC1D_WIDE_TIME_SIMDS);
     } else if (fast == 1) {
         cc1d_set_grid(&l, dim / vector, ceil_div(seqlen, run), batch);
-        cc1d_set_flat_group(&l, CC1D_GROUP / 2); /* also measured there */
+        cc1d_set_flat_group(&l, tuned ? tuning->forward_group[small] : CC1D_GROUP / 2);
     } else {
         cc1d_set_grid(&l, seqlen / vector / rows, dim, batch);
         cc1d_set_flat_group(&l, CC1D_GROUP);
