@@ -68,7 +68,7 @@ def chain(x, weight, bias):
 
 
 @pytest.mark.native_only
-@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 11])
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 17, 33, 145])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_same_bits_on_every_device(dtype, layout, width):

@@ -58,6 +58,7 @@ SIZES = (
     *((8, 4096, 2048), (8, 4096, 8192), (1, 4096, 65536)),
 )
 SEQUENCE_SIZES = ((2, 2048, 2048), (8, 4096, 2048), (1, 4096, 65536))
+WIDE_SIZE, WIDE_WIDTHS = (8, 2048, 4096), (9, 16, 32, 64, 128, 256)
 SEQUENCES = 8  # in a row of seq_idx
 UPDATE_BATCHES, UPDATE_DIM = (1, 64, 512), 4096
 MIN_SAMPLE, GRAPH, LONG = 5e-3, 2e-3, 2e-2  # seconds of a sample, a graph, a call without one
@@ -196,6 +197,12 @@ def passes(backward: bool, args: argparse.Namespace) -> Iterator[Row]:
         yield plain(Case(*size, 4, "silu", channels_last), dtype, backward, args)
 
 
+def wide(args: argparse.Namespace) -> Iterator[Row]:
+    """The forward of widths above 8, where arithmetic and not memory is the bound."""
+    for dtype, channels_last, width in product(args.dtype, (False, True), WIDE_WIDTHS):
+        yield plain(Case(*WIDE_SIZE, width, "silu", channels_last), dtype, False, args)
+
+
 def sequence(case: Case, dtype: str, with_states: bool, args: argparse.Namespace) -> Row:
     """Sequences with random ends by seq_idx, or from initial states to out and final states."""
     tensors = case.tensors(DTYPES[dtype], args.device)
@@ -276,6 +283,7 @@ def host(args: argparse.Namespace) -> Iterator[Row]:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
     "forward": partial(passes, False),
+    "wide": wide,
     "backward": partial(passes, True),
     "seq_idx": partial(sequences, False),
     "states": partial(sequences, True),

@@ -15,10 +15,19 @@
 #define CC1D_REDUCE 8
 #define CC1D_STATES 9
 #define CC1D_UPDATE 10
+#define CC1D_FORWARD_WIDE_TIME 11
+#define CC1D_FORWARD_WIDE_DIM 12
 
-/* The widths whose taps are kept in registers; others are served one element at a time. */
+/* The widths whose taps are kept in registers; others are served one element at a time, but for
+ * the forward up to a width whose taps and window threadgroup memory (32 KiB) holds. */
 #define CC1D_GPU_MIN_WIDTH 2
 #define CC1D_GPU_MAX_WIDTH 8
+#define CC1D_GPU_WIDE_WIDTH 256
+
+/* There: times of a thread, and SIMD groups of a group in either kernel. */
+#define CC1D_WIDE_TIMES 16
+#define CC1D_WIDE_TIME_SIMDS 4
+#define CC1D_WIDE_DIM_SIMDS 8
 
 /* Threads of a SIMD group. */
 #define CC1D_SIMD 32

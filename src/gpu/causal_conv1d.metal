@@ -16,6 +16,8 @@
 //   unpacked where they are used.
 // - The window's overlap of W-1 is read again, from the cache, or comes from the neighbouring lane
 //   by a shuffle.  Forward has no barrier, so groups of any size and shape will do.
+// - Wide windows, of 9 to 256 taps, are bound by arithmetic: threadgroup memory holds what a group
+//   reads more than once, and a thread keeps 16 sums for each tap that it fetches.
 // - Backward leaves partial sums of dweight and dbias that `reduce` adds in a fixed order: no
 //   atomics, the same bits each time.
 // - Offsets are 32 bits wide unless the tensors need 64 (INDEX): Apple GPUs multiply 64-bit
@@ -97,6 +99,7 @@ using namespace metal;
 
 #define WANTED(kernel) (KERNEL == CC1D_ALL || KERNEL == kernel)
 #define ANY_WIDTH (WIDTH < CC1D_GPU_MIN_WIDTH || WIDTH > CC1D_GPU_MAX_WIDTH)
+#define WIDE (WIDTH > CC1D_GPU_MAX_WIDTH && WIDTH <= CC1D_GPU_WIDE_WIDTH)
 
 typedef INDEX offset;
 
@@ -106,6 +109,7 @@ typedef INDEX offset;
 #include "shader/windows.metal"
 #include "shader/arguments.metal"
 #include "shader/forward.metal"
+#include "shader/forward_wide.metal"
 #include "shader/backward.metal"
 #include "shader/backward_time.metal"
 #include "shader/backward_dim.metal"

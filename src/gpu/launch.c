@@ -21,6 +21,8 @@ static const char *const kernels[] = {
     [CC1D_REDUCE] = "reduce",
     [CC1D_STATES] = "states",
     [CC1D_UPDATE] = "update",
+    [CC1D_FORWARD_WIDE_TIME] = "forward_wide_time",
+    [CC1D_FORWARD_WIDE_DIM] = "forward_wide_dim",
 };
 
 const char *cc1d_kernel_name(const cc1d_variant *variant)

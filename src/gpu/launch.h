@@ -51,10 +51,13 @@ typedef struct cc1d_launch {
 /* Sizes that differ between kinds of GPUs.  They decide in which order backward adds up, nothing
  * else of a result. */
 typedef struct cc1d_tuning {
-    int64_t forward_bytes[2];  /* of an access along the channels: 4-byte, 2-byte elements */
-    int64_t forward_flight;    /* bytes of those under way in a thread */
+    /* Forward along the channels, of 4-byte and of 2-byte elements: */
+    int64_t forward_bytes[2];  /* of an access */
+    int64_t forward_flight[2]; /* bytes of those under way in a thread */
+    int64_t forward_run[2];    /* times of a thread, at the most */
+    int64_t forward_group[2];  /* threads of a group */
     int64_t backward_channels; /* elements of an access along the channels */
-    int64_t backward_flight;   /* as forward_flight */
+    int64_t backward_flight;   /* bytes of those under way in a thread */
     int64_t backward_run;      /* times of a thread, at the most */
     int64_t time_rows;         /* vectors in flight along the time, forward */
 } cc1d_tuning;

@@ -178,4 +178,4 @@ static causal_conv1d_status run(const causal_conv1d_tensor *x, const cc1d_launch
 }
 
 /* Not measured: small enough for the registers of an Apple GPU. */
-const cc1d_gpu cc1d_metal = {run, {{8, 8}, 32, 2, 32, 64, 1}};
+const cc1d_gpu cc1d_metal = {run, {{8, 8}, {32, 32}, {32, 32}, {128, 128}, 2, 32, 64, 1}};

@@ -117,6 +117,10 @@ inline void threadgroup_barrier(mem_flags)
 {
     __syncthreads();
 }
+inline void simdgroup_barrier(mem_flags)
+{
+    __syncwarp();
+}
 inline float simd_shuffle(float value, ushort lane)
 {
     return __shfl_sync(~0u, value, lane);

@@ -45,6 +45,12 @@ static bool is_any_width(int64_t width)
     return width < CC1D_GPU_MIN_WIDTH || width > CC1D_GPU_MAX_WIDTH;
 }
 
+/* Whether forward has kernels for a width whose taps are not in registers. */
+static bool is_wide(int64_t width)
+{
+    return width > CC1D_GPU_MAX_WIDTH && width <= CC1D_GPU_WIDE_WIDTH;
+}
+
 /* The longest of longest, longest / 2.. times per thread that leaves `threads` threads or more: as
  * many as an H100 was seen to need. */
 static int64_t run_of(int64_t elements, int64_t shortest, int64_t longest, int64_t threads)
@@ -132,30 +138,50 @@ static cc1d_launch plan_forward(const cc1d_tuning *tuning, const causal_conv1d_f
                                  &a->seq_idx, &a->cu_seqlens, &a->weight,         &a->bias};
     const tensor *const moved[] = {x, &a->out};
     const int64_t width = a->weight.size[1], size = (int64_t)cc1d_dtype_size(x->dtype);
-    bool any_width = is_any_width(width);
+    const int small = size == 2;
+    const int64_t batch = x->size[0], dim = x->size[1], seqlen = x->size[2];
+    bool wide = is_wide(width), any_width = is_any_width(width) && !wide;
     int fast = any_width ? 2 : fast_dimension(x);
-    int64_t bytes = fast == 1 ? tuning->forward_bytes[size == 2] : 16;
-    int64_t vector = any_width ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
-    int64_t run = run_of(x->size[0] * x->size[1] / vector * x->size[2], 4, 32, 1 << 16);
-    if (fast == 1) {
-        rows = rows_of(tuning->forward_flight / size / vector, run);
-    } else if (!any_width && x->size[2] % (tuning->time_rows * CC1D_SIMD * vector) == 0) {
+    int64_t bytes = fast == 1 ? tuning->forward_bytes[small] : 16;
+    bool single = any_width || (wide && fast == 1);
+    int64_t vector = single ? 1 : vector_of(moved, 2, fast, bytes / size), rows = 1;
+    /* With seq_idx a run begins by looking up the ids before it: it is long, whatever is tuned. */
+    bool tuned = fast == 1 && !cc1d_present(&a->seq_idx);
+    int64_t longest = tuned ? tuning->forward_run[small] : 32;
+    int64_t run = run_of(batch * dim / vector * seqlen, 4, longest, 1 << 16);
+    if (wide) {
+        const int64_t tile = CC1D_WIDE_DIM_SIMDS * CC1D_WIDE_TIMES;
+        run = tile * run_of(batch * ceil_div(dim, CC1D_SIMD) * ceil_div(seqlen, tile), 1, 8, 1024);
+    } else if (fast == 1) {
+        rows = rows_of(tuning->forward_flight[small] / size / vector, run);
+    } else if (!any_width && seqlen % (tuning->time_rows * CC1D_SIMD * vector) == 0) {
         rows = tuning->time_rows; /* every row has as many */
     }
     const call c = {x,       &a->weight, &a->bias,  &a->seq_idx, &a->cu_seqlens, &a->initial_states,
                     a->silu, all,        COUNT(all)};
-    cc1d_launch l = plan_call(&c, fast == 1 ? CC1D_FORWARD_DIM : CC1D_FORWARD_TIME,
-                              CC1D_FORWARD_SLOT_COUNT, vector, rows, run);
+    const int kernels[2][2] = {{CC1D_FORWARD_TIME, CC1D_FORWARD_DIM},
+                               {CC1D_FORWARD_WIDE_TIME, CC1D_FORWARD_WIDE_DIM}};
+    cc1d_launch l =
+        plan_call(&c, kernels[wide][fast == 1], CC1D_FORWARD_SLOT_COUNT, vector, rows, run);
     if (cc1d_present(final)) l.variant.options |= CC1D_FINAL;
     cc1d_set_tensor(&l, CC1D_FORWARD_out, &a->out, x);
     cc1d_set_tensor(&l, CC1D_FORWARD_final_states, final, x);
     cc1d_set_strides(&l, CC1D_FORWARD_out_b, &a->out);
     cc1d_set_strides(&l, CC1D_FORWARD_final_n, final);
-    if (fast == 1)
-        cc1d_set_grid(&l, x->size[1] / vector, ceil_div(x->size[2], run), x->size[0]);
-    else
-        cc1d_set_grid(&l, x->size[2] / vector / rows, x->size[1], x->size[0]);
-    cc1d_set_flat_group(&l, fast == 1 ? CC1D_GROUP / 2 : CC1D_GROUP); /* also measured there */
+    if (wide && fast == 1) {
+        cc1d_set_grid(&l, ceil_div(dim, CC1D_SIMD) * CC1D_SIMD,
+                      ceil_div(seqlen, run) * CC1D_WIDE_DIM_SIMDS, batch);
+        cc1d_set_group(&l, CC1D_SIMD, CC1D_WIDE_DIM_SIMDS);
+    } else if (wide) {
+        cc1d_set_grid(&l, ceil_div(seqlen, CC1D_SIMD * CC1D_WIDE_TIMES) * CC1D_SIMD, dim, batch);
+        cc1d_set_group(&l, CC1D_SIMD, CC1D_WIDE_TIME_SIMDS);
+    } else if (fast == 1) {
+        cc1d_set_grid(&l, dim / vector, ceil_div(seqlen, run), batch);
+        cc1d_set_flat_group(&l, tuned ? tuning->forward_group[small] : CC1D_GROUP / 2);
+    } else {
+        cc1d_set_grid(&l, seqlen / vector / rows, dim, batch);
+        cc1d_set_flat_group(&l, CC1D_GROUP);
+    }
     return l;
 }
 

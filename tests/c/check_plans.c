@@ -63,6 +63,8 @@ static uint32_t written(const cc1d_variant *v)
     switch (v->kernel) {
     case CC1D_FORWARD_TIME:
     case CC1D_FORWARD_DIM:
+    case CC1D_FORWARD_WIDE_TIME:
+    case CC1D_FORWARD_WIDE_DIM:
         return BIT(CC1D_FORWARD_out) | (final ? BIT(CC1D_FORWARD_final_states) : 0);
     case CC1D_SUMS_ANY_WIDTH: return BIT(CC1D_BACKWARD_partial);
     case CC1D_BACKWARD_ANY_WIDTH:
@@ -79,7 +81,9 @@ static int slots_of(const cc1d_variant *v)
 {
     switch (v->kernel) {
     case CC1D_FORWARD_TIME:
-    case CC1D_FORWARD_DIM: return CC1D_FORWARD_SLOT_COUNT;
+    case CC1D_FORWARD_DIM:
+    case CC1D_FORWARD_WIDE_TIME:
+    case CC1D_FORWARD_WIDE_DIM: return CC1D_FORWARD_SLOT_COUNT;
     case CC1D_REDUCE: return CC1D_REDUCE_SLOT_COUNT;
     case CC1D_STATES: return CC1D_STATES_SLOT_COUNT;
     case CC1D_UPDATE: return CC1D_UPDATE_SLOT_COUNT;
@@ -140,6 +144,7 @@ static sizes any_sizes(void)
 {
     sizes s = {1 + below(5), 1 + below(300), 1 + below(3000),  1 + below(12),   0,
                chance(3),    false,          (layout)below(3), dtypes[below(3)]};
+    if (chance(10)) s.width = 250 + below(12);
     if (chance(4)) s.dim = 32 * (1 + below(64)), s.seqlen = 512 * (1 + below(16));
     if (chance(30)) s.seqlen = (int64_t)1 << 31, s.dim = 1 + below(8);
     s.seq_idx = !s.packed && chance(3);
@@ -189,16 +194,27 @@ static void check_forward(const cc1d_gpu *gpu)
         if (launches[i].grid[0] > 0) check_launch(&launches[i], "forward");
     const cc1d_launch *l = &launches[0];
     const cc1d_variant *v = &l->variant;
-    const bool along_dim = v->kernel == CC1D_FORWARD_DIM;
-    const int64_t per = v->vector, run = number(l, CC1D_FORWARD_run);
+    const bool along_dim = v->kernel == CC1D_FORWARD_DIM || v->kernel == CC1D_FORWARD_WIDE_DIM;
+    const bool wide = v->kernel == CC1D_FORWARD_WIDE_TIME || v->kernel == CC1D_FORWARD_WIDE_DIM;
+    const int64_t per = wide && !along_dim ? CC1D_WIDE_TIMES : v->vector;
+    const int64_t run = number(l, CC1D_FORWARD_run) / (wide ? CC1D_WIDE_DIM_SIMDS : 1);
+    /* Whole groups, or SIMD groups at least. */
+    const int64_t spare_first = wide ? per * CC1D_SIMD : 1;
+    const int64_t spare_second = wide && along_dim ? run * CC1D_WIDE_DIM_SIMDS
+                                 : along_dim       ? run
+                                                   : 1;
     check(takes_vectors(l, &a.x, along_dim ? 1 : 2) && takes_vectors(l, &a.out, along_dim ? 1 : 2),
           "forward: vectors of %d", v->vector);
     const int64_t first = (int64_t)l->grid[0] * per * (along_dim ? 1 : v->rows);
     const int64_t second = (int64_t)l->grid[1] * (along_dim ? run : 1);
-    check(first == (along_dim ? s.dim : s.seqlen), "forward: %lld in the first dimension",
-          (long long)first);
-    check(along_dim ? second >= s.seqlen && second - run < s.seqlen : second == s.dim,
+    const int64_t most_first = along_dim ? s.dim : s.seqlen;
+    const int64_t most_second = along_dim ? s.seqlen : s.dim;
+    check(first >= most_first && first - spare_first < most_first,
+          "forward: %lld in the first dimension", (long long)first);
+    check(second >= most_second && second - spare_second < most_second,
           "forward: %lld in the second dimension", (long long)second);
+    check(wide == (s.width > CC1D_GPU_MAX_WIDTH && s.width <= CC1D_GPU_WIDE_WIDTH),
+          "forward: %s at width %lld", cc1d_kernel_name(v), (long long)s.width);
     check((int64_t)l->grid[2] == s.batch, "forward: a batch of %lld", (long long)l->grid[2]);
     check(!s.packed || !(v->options & CC1D_FINAL), "forward: a row's end is no sequence's");
     /* Final states are written once: by the end of a row, or by a launch of their own. */

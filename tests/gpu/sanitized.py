@@ -8,7 +8,7 @@ import sys
 from causal_conv1d_mps import selftest
 
 # Single elements in float32, the general width, vectors in bfloat16: dtype, width, dim, seqlen.
-CASES = (("fp32", 4, 5, 70), ("fp32", 9, 3, 20), ("bf16", 4, 64, 512))
+CASES = (("fp32", 4, 5, 70), ("fp32", 9, 3, 20), ("bf16", 4, 64, 512), ("bf16", 33, 35, 130))
 
 if __name__ == "__main__":
     checks, dtypes = [], selftest.DTYPES

@@ -17,8 +17,10 @@ OPTIONS = {
     "seq_idx": {"SEQ_IDX": 1, "INITIAL": 1, "SILU": 0, "HAS_BIAS": 0},
 }
 PATHS = {  # the kernels with what they are compiled with, at least once each
-    "forward_time": ({"VECTOR": 16}, {"VECTOR": 16, "ROWS": 2}, {"WIDTH": 8}, {"WIDTH": 9}),
+    "forward_time": ({"VECTOR": 16}, {"VECTOR": 16, "ROWS": 2}, {"WIDTH": 8}, {"WIDTH": 257}),
     "forward_dim": ({"VECTOR": 4, "ROWS": 16}, {"VECTOR": 8, "WIDTH": 2}, {"WIDTH": 8, "ROWS": 4}),
+    "forward_wide_time": ({"VECTOR": 16, "WIDTH": 9}, {"WIDTH": 33}, {"VECTOR": 16, "WIDTH": 256}),
+    "forward_wide_dim": ({"WIDTH": 9}, {"WIDTH": 128}, {"WIDTH": 256}),
     "backward_time": ({"VECTOR": 16}, {"VECTOR": 16, "WIDTH": 8}, {"WIDTH": 2}),
     "backward_dim": ({"VECTOR": 8, "ROWS": 8}, {"WIDTH": 8, "ROWS": 4}),
     "backward_any_width": ({"WIDTH": 1}, {"WIDTH": 12}),

@@ -27,6 +27,7 @@ struct Lanes {
 // What a shader may ask of the threads that run it.  line is where in the shader.
 struct Runtime {
     void (*barrier)(const char *function, int line, bool fence);
+    // Without a value it orders the memory accesses of the lanes that meet.
     Lanes (*exchange)(const char *function, int line, const void *value, unsigned bytes);
     void (*fail)(const char *function, int line, const char *what); // does not return
 };

@@ -180,7 +180,7 @@ EMULATOR_REDUCE(simd_all, bool, a &&b)
 
 inline void simdgroup_barrier(mem_flags, int line = __builtin_LINE())
 {
-    emulated::exchange("simdgroup_barrier", line, 0);
+    emulator_runtime->exchange("simdgroup_barrier", line, nullptr, 0);
 }
 
 } // namespace metal

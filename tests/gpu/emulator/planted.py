@@ -17,6 +17,8 @@ from driver import ROOT, build, sanitized
 from shader import shader_text
 
 BARRIER = "threadgroup_barrier(mem_flags::mem_threadgroup);"
+WIDE = 18  # two blocks of taps, the first of one tap
+SIMD_BARRIER = "simdgroup_barrier(mem_flags::mem_threadgroup);"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Plant:
     sanitizer: str | None = None
     whole_groups: bool = False
     place: int | None = None
+    width: int = 4
 
 
 PLANTS = [
@@ -71,6 +74,62 @@ PLANTS = [
         f"if (d >= offset(dim)) return; {BARRIER}",
         "backward",
         "reduce: the threads of a group diverge",
+    ),
+    *(
+        Plant(
+            f"a barrier missing {when} in forward_wide_time",
+            "forward_wide_time",
+            SIMD_BARRIER,
+            "",
+            "forward",
+            place=place,
+            width=WIDE,
+        )
+        for place, when in ((0, "before the sums"), (2, "before storing"))
+    ),
+    Plant(
+        "a barrier missing after the sums in forward_wide_time, as a race",
+        "forward_wide_time",
+        SIMD_BARRIER,
+        "",
+        "forward",
+        "data race(.|\n)*program_source.* in forward_wide_time",
+        "thread",
+        place=1,
+        width=WIDE,
+    ),
+    Plant(
+        "a barrier missing after the taps in forward_wide_dim",
+        "forward_wide_dim",
+        BARRIER,
+        "",
+        "forward",
+        place=1,
+        width=WIDE,
+    ),
+    Plant(
+        "a block of taps that begins one too late",
+        "add_block",
+        "k = FIRST",
+        "k = FIRST + 1",
+        "forward",
+        width=WIDE,
+    ),
+    Plant(
+        "the oldest initial state forgotten before a row",
+        "before_row",
+        "at < -(WIDTH - 1)",
+        "at <= -(WIDTH - 1)",
+        "forward, states",
+        width=WIDE,
+    ),
+    Plant(
+        "every second column of a final state",
+        "store_final_columns",
+        "k += step",
+        "k += 2 * step",
+        "forward, states",
+        width=WIDE,
     ),
     Plant(
         "a halo one too short in backward_time",
@@ -164,15 +223,15 @@ PLANTS = [
     Plant(
         "a grid one thread too short",
         "plan_forward",
-        "x->size[2] / vector / rows, x->size[1]",
-        "x->size[2] / vector / rows - 1, x->size[1]",
+        "seqlen / vector / rows, dim",
+        "seqlen / vector / rows - 1, dim",
         "forward",
     ),
     Plant(
         "a grid without the rest",
         "plan_forward",
-        "ceil_div(x->size[2], run)",
-        "(x->size[2] - 1) / run",
+        "dim / vector, ceil_div(seqlen, run)",
+        "dim / vector, (seqlen - 1) / run",
         "forward",
     ),
     Plant(
@@ -206,7 +265,8 @@ SHORT_RUN = """
 import os, re, sys
 import causal_conv1d_mps.selftest as s
 import operations
-s.WIDTHS, s.LENGTHS, s.LAYOUTS, s.DIM = (4,), (5, 140), ("channel-first", "channels-last"), 34
+s.WIDTHS, s.DIM = (int(os.environ.get("PLANTED_WIDTH", 4)),), 34
+s.LENGTHS, s.LAYOUTS = (5, 140), ("channel-first", "channels-last")
 if os.environ.get("CAUSAL_CONV1D_EMULATOR_WHOLE_GROUPS"):
     s.DIM = 5  # groups are then more than one sequence wide
 s.DTYPES = {"fp32": s.torch.float32}
@@ -293,4 +353,5 @@ def planted_run(plant: Plant, folder: Path) -> tuple[int, str]:
             "CAUSAL_CONV1D_LIBRARY": str(build(str(library.relative_to("build/gpu")), folder)),
             "CAUSAL_CONV1D_EMULATOR_CACHE": str(ROOT / "build/gpu/variants"),
         }
+    variables["PLANTED_WIDTH"] = str(plant.width)
     return short_run(plant.operation, plant.sanitizer, plant.whole_groups, **variables)

@@ -236,8 +236,12 @@ Lanes exchange(const char *function, int line, const void *value, unsigned bytes
 {
     SimdGroup &simd = *the.simd;
     const unsigned self = the.current - simd.first, turn = simd.turn;
-    memcpy(simd.values[turn][self], value, bytes);
+    if (bytes)
+        memcpy(simd.values[turn][self], value, bytes);
+    else
+        tsan_release(&simd.values[turn]);
     wait(AT_SIMD_FUNCTION, function, line);
+    if (!bytes) tsan_acquire(&simd.values[turn]);
     return {self, simd.active, simd.values[turn]};
 }
 
