@@ -19,7 +19,7 @@
 _Static_assert(CC1D_MAX_WIDTH <= 8, "cc1d_args.masks has a byte of tap bits per time");
 
 /* Channels of a tile in layout CC1D_DIM, at the most: bounds the kernels' stack (check_stack). */
-#define CC1D_DIM_TILE 384
+#define CC1D_DIM_TILE 352
 
 /* The tensors of any call, those it lacks absent, as the public structs describe them. */
 typedef struct cc1d_args {

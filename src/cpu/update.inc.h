@@ -11,7 +11,7 @@ INLINE void move_on(char *p, const char *x, int64_t n, const causal_conv1d_dtype
         vr_move_on(p, x, (int)size, L);
         return;
     }
-    memmove(p, p + size, (size_t)((n * L - 1) * size));
+    if (L > 1) memmove(p, p + size, (size_t)((n * L - 1) * size));
     for (int64_t i = 0; i < n; i++) memcpy(p + ((i + 1) * L - 1) * size, x + i * size, size);
 }
 
