@@ -223,6 +223,7 @@ COUNTERPARTS = {
     "max(long, long)": "air.max.s.i64",
     "simd_shuffle(float, unsigned short)": "air.simd_shuffle.f32",
     "threadgroup_barrier(mem_flags)": "air.wg.barrier",
+    "simdgroup_barrier(mem_flags)": "air.simdgroup.barrier",
     "half2(float2)": "air.convert.f.v2f16.f.v2f32",
     "float2(half2)": "air.convert.f.v2f32.f.v2f16",
     "bfloat2(float2)": "air.convert.f.v2bf16.f.v2f32",
