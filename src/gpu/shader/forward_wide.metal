@@ -49,16 +49,6 @@ template <int N> inline void finish(thread const Channel &c, offset t, thread fl
     }
 }
 
-// Every `step`th column of the final state of a row, from `first` on.
-inline void store_final_columns(thread const Channel &c, offset first, offset step,
-                                device VALUE *to, offset to_k)
-{
-    Sequence s = sequence_of(c, c.batch);
-    for (offset k = first; k < WIDTH - 1; k += step) {
-        offset at = s.end - (WIDTH - 1) + k;
-        to[k * to_k] = at >= s.start ? c.x[at * c.x_t] : state_column(c, s, at, WIDTH - 1);
-    }
-}
 #endif
 
 #if WANTED(CC1D_FORWARD_WIDE_TIME) && WIDE
@@ -164,8 +154,9 @@ kernel void forward_wide_time(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
     }
 #if FINAL
     if (first + SPAN >= c.seqlen)
-        store_final_columns(c, lane, CC1D_SIMD,
-                            final_states + b * offset(final_n) + d * offset(final_d), final_k);
+        store_final_columns(c, sequence_of(c, b), WIDTH - 1,
+                            final_states + b * offset(final_n) + d * offset(final_d), final_k,
+                            lane, CC1D_SIMD);
 #endif
 }
 #endif
@@ -247,8 +238,9 @@ kernel void forward_wide_dim(PARAMETERS(CC1D_FORWARD_SLOTS, CC1D_FORWARD_))
     }
 #if FINAL
     if (active && end == c.seqlen)
-        store_final_columns(c, simd, SIMDS,
-                            final_states + b * offset(final_n) + d * offset(final_d), final_k);
+        store_final_columns(c, sequence_of(c, b), WIDTH - 1,
+                            final_states + b * offset(final_n) + d * offset(final_d), final_k,
+                            simd, SIMDS);
 #endif
 }
 #endif

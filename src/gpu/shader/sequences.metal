@@ -92,15 +92,22 @@ inline float history(thread const Channel &c, thread const Sequence &s, offset a
     return float(state_column(c, s, at, WIDTH - 1));
 }
 
-// The last `length` inputs of s, oldest first, continued to the left by its initial state.  `to`
-// may be that state: columns ascend.
-inline void store_final_state(thread const Channel &c, thread const Sequence &s, offset length,
-                              device VALUE *to, offset step)
+// Of the last `length` inputs of s, oldest first, continued to the left by its initial state, every
+// `stride`th from `first` on.
+inline void store_final_columns(thread const Channel &c, thread const Sequence &s, offset length,
+                                device VALUE *to, offset to_k, offset first, offset stride)
 {
-    for (offset k = 0; k < length; k++) {
+    for (offset k = first; k < length; k += stride) {
         offset at = s.end - length + k;
-        to[k * step] = at >= s.start ? c.x[at * c.x_t] : state_column(c, s, at, length);
+        to[k * to_k] = at >= s.start ? c.x[at * c.x_t] : state_column(c, s, at, length);
     }
+}
+
+// All of them.  `to` may be the initial state: columns ascend.
+inline void store_final_state(thread const Channel &c, thread const Sequence &s, offset length,
+                              device VALUE *to, offset to_k)
+{
+    store_final_columns(c, s, length, to, to_k, 0, 1);
 }
 
 // The input at time `at` as time t of sequence s sees it.

@@ -126,8 +126,8 @@ PLANTS = [
     Plant(
         "every second column of a final state",
         "store_final_columns",
-        "k += step",
-        "k += 2 * step",
+        "k += stride",
+        "k += 2 * stride",
         "forward, states",
         width=WIDE,
     ),
