@@ -33,8 +33,8 @@ sys.path.insert(0, str(ROOT / "tests/gpu/frontend"))
 from lint import Linter
 from shader import GPU, shader_text
 
+import check
 from causal_conv1d_mps import causal_conv1d
-from check import CONSTRUCTORS, LIBRARY, SPACES, clang
 
 TORCH = "2.15.0"
 DYLIB = "torch/lib/libtorch_cpu.dylib"
@@ -241,17 +241,8 @@ SPELLINGS = [
 
 def compiled(definitions: list[str]) -> str:
     """A variant of the shader as LLVM's text, by the stand-in for Apple's compiler."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "shader.metal"
-        macros = [f"#define {d.replace('=', ' ', 1)}" for d in definitions]
-        path.write_text("\n".join(["#include <metal_stdlib>", *macros, shader_text()]))
-        types = str(LIBRARY / "metal_types")
-        where = ["-internal-isystem", str(LIBRARY), f"-I{GPU}"]
-        text = clang("-E", "-include", types, *where, "-o", "-", str(path)).stdout
-    for begin, end, replacement in sorted(Linter(text).edits, reverse=True):
-        text = text[:begin] + replacement + text[end:]
-    names = [f"-D{name}={value}" for name, value in {**SPACES, **CONSTRUCTORS}.items()]
-    result = clang("-O2", "-emit-llvm", "-w", *names, "-o", "-", "-", text=text)
+    text = check.preprocessed(shader_text(), "shader.metal", definitions, [GPU]).stdout
+    result = check.compiled(text, Linter(text), "-O2", "-emit-llvm", "-w", "-o", "-")
     if result.returncode:
         raise RuntimeError(result.stderr)
     return result.stdout

@@ -160,31 +160,40 @@ def early_macros(path, text):
     ]  # fmt: skip
 
 
-def check(path, definitions=(), include=()):
-    """The faults of a shader, none if it is good.  Definitions stand as in a variant's preamble,
+def preprocessed(shader, name, definitions=(), include=()):
+    """clang's run that expands a text of that name.  Definitions stand as in a variant's preamble,
     behind Apple's headers."""
-    shader = Path(path).read_text()
-    faults = early_macros(path, shader)
     lines = [STANDARD] * bool(definitions)
     lines += [f"#define {definition.replace('=', ' ', 1)}" for definition in definitions]
-    text = "\n".join([*lines, f'#line 1 "{path}"', shader])
-    where = [f"-I{directory}" for directory in (Path(path).parent, *include)]
+    text = "\n".join([*lines, f'#line 1 "{name}"', shader])
+    where = [f"-I{directory}" for directory in include]
     types = str(LIBRARY / "metal_types")
-    preprocessed = clang(
+    return clang(
         "-E", "-include", types, "-internal-isystem", str(LIBRARY), *where, "-o", "-", "-",
         text=text,
     )  # fmt: skip
-    if preprocessed.returncode:
-        return diagnostics(preprocessed)
-    text = preprocessed.stdout
-    linter = Linter(text)
+
+
+def compiled(text, linter, *options):
+    """clang's run over an expanded text, whose Metal it is told as C++."""
     for begin, end, replacement in sorted(linter.edits, reverse=True):
         text = text[:begin] + replacement + text[end:]
     macros = [f"-D{name}={value}" for name, value in {**SPACES, **CONSTRUCTORS}.items()]
-    compiled = clang("-fsyntax-only", "-ast-dump", *WARNINGS, *macros, "-", text=text)
-    faults += linter.faults + diagnostics(compiled)
+    return clang(*options, *macros, "-", text=text)
+
+
+def check(path, definitions=(), include=()):
+    """The faults of a shader, none if it is good."""
+    shader = Path(path).read_text()
+    faults = early_macros(path, shader)
+    expanded = preprocessed(shader, path, definitions, (Path(path).parent, *include))
+    if expanded.returncode:
+        return diagnostics(expanded)
+    linter = Linter(expanded.stdout)
+    tree = compiled(expanded.stdout, linter, "-fsyntax-only", "-ast-dump", *WARNINGS)
+    faults += linter.faults + diagnostics(tree)
     if not faults:
-        faults = inspect_tree(compiled.stdout)
+        faults = inspect_tree(tree.stdout)
     return sorted(set(faults))
 
 
