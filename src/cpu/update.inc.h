@@ -108,7 +108,7 @@ INLINE void update_dim(const cc1d_args *args, const cc1d_tile *tile,
     for (int64_t b = tile->batch_begin; b < tile->batch_end; b++) {
         if (args->states.size[2] == W)
             update_row(args, tile, b, direct ? NULL : rows, dtype, W, W);
-        else if (W > 1)
+        else if (W > 1) /* else a state has no column, and one_pass() says no */
             update_row(args, tile, b, direct ? NULL : rows, dtype, W, W - 1);
     }
 }

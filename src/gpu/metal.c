@@ -41,8 +41,10 @@ static FILE *open_file(const char *path, const char **why)
     const bool other = fd >= 0 && !fstat(fd, &found) && !S_ISREG(found.st_mode);
     FILE *file = fd < 0 || other ? NULL : fdopen(fd, "rb");
     if (fd >= 0 && !file) close(fd);
-    if (other) *why = "it is no regular file";
-    if (other) return NULL;
+    if (other) {
+        *why = "it is no regular file";
+        return NULL;
+    }
 #endif
     if (!file) *why = strerror(errno);
     return file;

@@ -298,23 +298,15 @@ static void check_past_the_end(void)
 {
     enum { D = 8, T = 400, W = 9 };
     static float x[D * T], dout[D * T], dx[D * T], weight[D * W], dweight[D * W];
-    const causal_conv1d_dtype f32 = CAUSAL_CONV1D_FLOAT32;
-    causal_conv1d_error error;
     for (int i = 0; i < D * T; i++) x[i] = i % T < T - 2 ? 0.5f : INFINITY, dout[i] = 1;
     for (int i = 0; i < D * W; i++) weight[i] = i % W < W - 2 ? -1 : 1;
-    const int64_t rows[3] = {D * T, T, 1};
-    causal_conv1d_backward_args b = {.silu = true};
-    causal_conv1d_tensor *const wide[] = {&b.x, &b.dout, &b.dx};
-    float *const data[] = {x, dout, dx};
-    for (int i = 0; i < 3; i++) {
-        *wide[i] = (causal_conv1d_tensor){.data = data[i], .dtype = f32, .ndim = 3};
-        wide[i]->size[0] = 1, wide[i]->size[1] = D, wide[i]->size[2] = T;
-        memcpy(wide[i]->stride, rows, sizeof rows);
-    }
-    b.weight = (causal_conv1d_tensor){
-        .data = weight, .dtype = f32, .ndim = 2, .size = {D, W}, .stride = {W, 1}};
-    b.dweight = b.weight, b.dweight.data = dweight;
-    check(causal_conv1d_backward(&b, NULL, &error) == CAUSAL_CONV1D_OK, "backward of Inf");
+    const causal_conv1d_backward_args b = {.x = tensor(x, 3, 1, D, T),
+                                           .weight = tensor(weight, 2, D, W, 0),
+                                           .dout = tensor(dout, 3, 1, D, T),
+                                           .dx = tensor(dx, 3, 1, D, T),
+                                           .dweight = tensor(dweight, 2, D, W, 0),
+                                           .silu = true};
+    check(causal_conv1d_backward(&b, NULL, NULL) == CAUSAL_CONV1D_OK, "backward of Inf");
     for (int i = 0; i < D * T; i++) check(isfinite(dx[i]), "dx[%d] is %g", i, (double)dx[i]);
 }
 
